@@ -1,0 +1,1 @@
+"""Populations and ensembles of sparse neural networks, trained and exchanged on Ray."""

@@ -1,0 +1,83 @@
+"""How many weights each layer may keep: uniform, Erdos-Renyi and its kernel variant, exact to the weight."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+Shapes = Mapping[str, tuple[int, ...]]
+DISTRIBUTIONS = ("uniform", "er", "erk")
+
+
+def check_density(density: float, what: str = "density") -> float:
+    """`density` itself when it lies in (0, 1]; else a ValueError that names it."""
+    if not 0.0 < density <= 1.0:
+        raise ValueError(f"{what} must lie in (0, 1], got {density}: it is the share of weights kept, 0.1 for 90% sparse")
+    return density
+
+
+def check_distribution(distribution: str) -> str:
+    """`distribution` itself when it is known; else a ValueError that lists the known ones."""
+    if distribution not in DISTRIBUTIONS:
+        raise ValueError(f"unknown distribution {distribution!r}: choose one of {', '.join(DISTRIBUTIONS)}")
+    return distribution
+
+
+def layer_densities(shapes: Shapes, density: float, distribution: str = "erk") -> dict[str, float]:
+    """The real-valued density of each layer, whose mean over weights is `density` exactly.
+
+    `er`: proportional to (n_in + n_out) / (n_in n_out) (SET, Mocanu et al. 2018); `erk`: the same over all dimensions of the
+    kernel (RigL, Evci et al. 2020, section 3). Layers that the common factor would push above 1 are dense, and their surplus goes
+    to the others, all layers tied for the maximum at once.
+    """
+    check_density(density)
+    if check_distribution(distribution) == "uniform":
+        return dict.fromkeys(shapes, density)
+    raw = {name: _raw(shape, distribution) for name, shape in shapes.items()}
+    sizes = {name: math.prod(shape) for name, shape in shapes.items()}
+    dense: set[str] = set()
+    while len(dense) < len(raw):
+        free = [name for name in raw if name not in dense]
+        budget = density * sum(sizes.values()) - sum(sizes[name] for name in dense)
+        factor = budget / sum(raw[name] * sizes[name] for name in free)
+        highest = max(raw[name] for name in free)
+        if factor * highest <= 1.0:
+            break
+        dense.update(name for name in free if raw[name] == highest)
+    return {name: 1.0 if name in dense else factor * raw[name] for name in raw}
+
+
+def allocate(shapes: Shapes, density: float, distribution: str = "erk") -> dict[str, int]:
+    """Whole numbers of weights to keep, by layer: they sum to round(density x all weights), at least 1 in each layer.
+
+    The largest-remainder method: floors first, what is left over goes to the largest fractions (ties: to the earlier layer).
+    Raises ValueError when there are fewer weights to keep than layers.
+    """
+    sizes = {name: math.prod(shape) for name, shape in shapes.items()}
+    total = round(density * sum(sizes.values()))
+    if total < len(sizes):
+        raise ValueError(
+            f"density {density} keeps {total} of {sum(sizes.values())} weights, fewer than the {len(sizes)} layers: "
+            f"use at least {len(sizes) / sum(sizes.values()):.3g}"
+        )
+    ideal = {name: share * sizes[name] for name, share in layer_densities(shapes, density, distribution).items()}
+    return _round_to_total(ideal, sizes, total)
+
+
+def _round_to_total(ideal: Mapping[str, float], sizes: Mapping[str, int], total: int) -> dict[str, int]:
+    counts = {name: min(sizes[name], max(1, math.floor(share))) for name, share in ideal.items()}
+    by_fraction = sorted(ideal, key=lambda name: counts[name] - ideal[name])
+    while (missing := total - sum(counts.values())) != 0:
+        if missing > 0:
+            able = [name for name in by_fraction if counts[name] < sizes[name]][:missing]
+            counts.update({name: counts[name] + 1 for name in able})
+        else:
+            # the floor of one weight a layer took too many: the layers furthest above their share give back
+            able = sorted((n for n in counts if counts[n] > 1), key=lambda n: ideal[n] - counts[n])[:-missing]
+            counts.update({name: counts[name] - 1 for name in able})
+    return counts
+
+
+def _raw(shape: tuple[int, ...], distribution: str) -> float:
+    dims = shape if distribution == "erk" else shape[:2]
+    return sum(dims) / math.prod(dims)

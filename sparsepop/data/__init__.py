@@ -1,0 +1,105 @@
+"""Data sets by name or folder; batch(seed, step, size) is a pure function of its arguments."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sparsepop.data import cache
+from sparsepop.data.base import SPLITS, Data
+from sparsepop.data.folders import find_folders
+from sparsepop.data.images import decode_all, sample_shape
+from sparsepop.data.known import DOWNLOADED, KNOWN, digits, download
+from sparsepop.data.parquet import find_parquet
+from sparsepop.data.resident import Resident
+from sparsepop.data.sources import Decoded, Encoded, Pixels, Source
+from sparsepop.data.streamed import Streamed
+
+__all__ = ["KNOWN", "SPLITS", "Data", "Resident", "Streamed", "open_data"]
+
+
+def open_data(
+    where: str,
+    device: str | torch.device = "cpu",
+    *,
+    validation: int | None = None,
+    root: str | None = None,
+    limit_bytes: int = 2 << 30,
+) -> Data:
+    """A data set by its name (digits, mnist, cifar10, cifar100, any folder below root) or by a folder's path.
+
+    A folder holds Parquet files in the layout of the Hugging Face hub, or class folders train/CLASS and
+    test/CLASS or val/CLASS. Known names without a folder are downloaded into root, which defaults to
+    $SPARSEPOP_DATA or ~/.cache/sparsepop/data; decoded images are kept in its `.decoded`.
+    Sets of more than limit_bytes of decoded pixels are streamed. validation training images are held out
+    (default: 10%, at most 5,000) by a choice that no seed changes.
+    FileNotFoundError for a missing folder, ValueError for everything else that is wrong with the data.
+    """
+    home = Path(root or os.environ.get("SPARSEPOP_DATA") or "~/.cache/sparsepop/data").expanduser()
+    target = torch.device(device)
+    if where == "digits":
+        return Resident(digits(), target, validation)
+    folder = _folder(where, home)
+    found = folder and _encoded(folder, where)
+    if found:
+        return _from_encoded(found, target, validation, home / ".decoded", limit_bytes)
+    if where in DOWNLOADED:
+        return Resident(download(where, home), target, validation)
+    raise ValueError(
+        f"{folder} holds neither SPLIT-00000-of-00001.parquet files nor train/CLASS folders: check the path"
+    )
+
+
+def _folder(where: str, home: Path) -> Path | None:
+    """The folder that is meant; None for a known name that has to be downloaded first."""
+    given = Path(where).expanduser()
+    for folder in (home / where,) if where in KNOWN else (home / where, given):
+        if where and folder.is_dir():
+            return folder
+    if where in DOWNLOADED:
+        return None
+    if len(given.parts) > 1 or given.exists():
+        raise FileNotFoundError(f"no data folder {where!r}: check the path")
+    raise ValueError(
+        f"unknown data set {where!r}: use {', '.join(KNOWN)}, a folder's path, or the name of one in {home}"
+    )
+
+
+def _encoded(folder: Path, name: str) -> Source[Encoded] | None:
+    return find_parquet(folder, name) or find_folders(folder, name)
+
+
+def _from_encoded(
+    source: Source[Encoded], device: torch.device, validation: int | None, decoded: Path, limit_bytes: int
+) -> Data:
+    shape = sample_shape(source.train)
+    count = len(source.train.labels) + len(source.test.labels)
+    if count * int(np.prod(shape)) > limit_bytes:
+        return Streamed(source, device, decoded, validation)
+    train, test = (_decoded(split, shape, decoded) for split in (source.train, source.test))
+    return Resident(Source(source.name, train, test, source.classes), device, validation)
+
+
+def _decoded(split: Encoded, shape: tuple[int, int, int], folder: Path) -> Decoded:
+    entry = folder / cache.key("pixels", split.files)
+
+    def fill(entry: Path) -> None:
+        np.save(entry / "pixels.npy", decode_all(split, shape))
+
+    try:
+        pixels = cache.cached(entry, fill, partial(_mapped, (len(split.labels), *shape)))
+    except OSError:  # the cache saves time only, so a folder that cannot be written is no reason to stop
+        pixels = decode_all(split, shape)
+    return Decoded(pixels, split.labels)
+
+
+def _mapped(shape: tuple[int, ...], entry: Path) -> Pixels:
+    """Mapped copy-on-write: the processes of one machine share a single copy in memory."""
+    pixels = np.load(entry / "pixels.npy", mmap_mode="c")
+    if pixels.shape != shape or pixels.dtype != np.uint8:
+        raise ValueError(f"{entry} holds {pixels.dtype} {pixels.shape}, not uint8 {shape}")
+    return pixels

@@ -1,0 +1,55 @@
+"""The data sets that are known by name: scikit-learn's digits, and those that torchvision downloads."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sparsepop.data.cache import locked
+from sparsepop.data.sources import Decoded, Source
+from sparsepop.seeds import mix
+
+DOWNLOADED = {"mnist": "MNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
+KNOWN = ("digits", *DOWNLOADED)
+_DIGITS_TEST = 360
+
+
+def digits() -> Source[Decoded]:
+    """scikit-learn's 1,797 grey 8x8 images, 0..16 scaled to 0..240; a fixed choice of 360 is for testing."""
+    from sklearn.datasets import load_digits
+
+    raw = load_digits()
+    order = torch.randperm(len(raw.target), generator=torch.Generator().manual_seed(mix(0))).numpy()
+    pixels = (raw.images[order] * 15).astype(np.uint8)[..., None]
+    labels = raw.target[order].astype(np.int64)
+    train = Decoded(pixels[:-_DIGITS_TEST], labels[:-_DIGITS_TEST])
+    return Source("digits", train, Decoded(pixels[-_DIGITS_TEST:], labels[-_DIGITS_TEST:]), 10)
+
+
+def download(name: str, root: Path) -> Source[Decoded]:
+    """A data set that torchvision keeps in (and first downloads to) root/NAME.
+
+    FileNotFoundError when it is not there and cannot be fetched.
+    """
+    datasets: Any = importlib.import_module("torchvision.datasets")
+    kind = getattr(datasets, DOWNLOADED[name])
+    try:
+        # Two processes that download into one folder would damage each other's archives.
+        with locked(root / f".{name}.lock"):
+            train, test = (kind(str(root / name), train=train, download=True) for train in (True, False))
+    except (OSError, RuntimeError) as cause:
+        reason = " ".join(str(cause).split())
+        raise FileNotFoundError(
+            f"{name} is not in {root / name} and could not be downloaded ({reason}): "
+            f"put its Parquet files there, or set SPARSEPOP_DATA to the folder that holds {name}/"
+        ) from cause
+    return Source(name, _decoded(train), _decoded(test), len(train.classes))
+
+
+def _decoded(dataset: Any) -> Decoded:
+    pixels = np.ascontiguousarray(dataset.data, np.uint8)
+    return Decoded(pixels if pixels.ndim == 4 else pixels[..., None], np.asarray(dataset.targets, np.int64))

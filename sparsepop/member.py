@@ -1,0 +1,175 @@
+"""A member: one network in training, and all that a checkpoint of it holds."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sparsepop.ledger import Costs, measure_costs
+from sparsepop.masks import Masks, prunable_names
+from sparsepop.methods.base import Method
+from sparsepop.models import build
+from sparsepop.recipe import Recipe
+from sparsepop.schedule import as_schedule
+from sparsepop.seeds import mix
+
+State = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a network must fit: images of `shape` (C, H, W) in `classes` classes."""
+
+    shape: tuple[int, int, int]
+    classes: int
+
+
+class Member:
+    """Model, optimizer, masks, memory of the methods, step and FLOPs so far. Made by `build` or `restore`, never directly.
+
+    Randomness is drawn from (seed, step) and is therefore no state: a member resumed is bit for bit the member that went on, and one
+    that takes another's state over keeps its own randomness.
+    """
+
+    def __init__(self, recipe: Recipe, seed: int, task: Task, model: nn.Module, device: torch.device) -> None:
+        self.recipe = recipe
+        self.seed = seed
+        self.task = task
+        self.device = device
+        names = [name for name in prunable_names(model) if name not in recipe.keep_dense]
+        bare = dict(model.named_parameters(remove_duplicate=False))
+        if missing := [name for name in recipe.keep_dense if name not in bare]:
+            raise ValueError(f"keep_dense names no weight of {recipe.model}: {missing[0]!r}")
+        for method in recipe.methods:
+            method.surgery(model, names)
+        self.model = self._place(model)
+        params = dict(self.model.named_parameters())
+        self.masks = Masks({name: params[name] for name in names if name in params})
+        self.optimizer = recipe.optimizer.build(self.model.parameters())
+        self.memory: dict[str, dict[str, Any]] = {}
+        self.step = 0
+        self.train_flops = 0.0
+        self.seconds = 0.0
+        self.costs: Costs = measure_costs(self.model, task.shape, self.masks.params)
+        self._priced: tuple[int, float] = (-1, 0.0)
+
+    @classmethod
+    def build(cls, recipe: Recipe, seed: int, task: Task, device: str | torch.device = "cpu") -> Member:
+        """A new member at step 0, its weights drawn from `seed`."""
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(mix(seed, 0))
+            member = cls(recipe, seed, task, build(recipe.model, task.shape, task.classes), torch.device(device))
+        for method in recipe.methods:
+            method.start(member)
+        return member
+
+    @classmethod
+    def restore(cls, recipe: Recipe, seed: int, task: Task, state: State, device: str | torch.device = "cpu") -> Member:
+        """A member of `recipe` that goes on from `state`, its own or another's; the recipe's hyperparameters stand."""
+        with torch.device("meta"):
+            bare = build(recipe.model, task.shape, task.classes)
+        member = cls(recipe, seed, task, bare.to_empty(device=device), torch.device(device))
+        member.load(state)
+        return member
+
+    def state(self) -> State:
+        """All that training has produced, by reference: copy or ship it before the next step."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": {"type": type(self.optimizer).__name__, "buffers": self._buffers()},
+            "masks": self.masks.state_dict(),
+            "memory": self.memory,
+            "step": self.step,
+            "train_flops": self.train_flops,
+        }
+
+    def load(self, state: State) -> None:
+        """Copy `state` in. The optimizer takes over its buffers alone, never learning rates; none at all from another type of it."""
+        self.model.load_state_dict(state["model"])
+        self.masks.load_state_dict(state["masks"])
+        self.optimizer.state.clear()
+        if state["optimizer"]["type"] == type(self.optimizer).__name__:
+            self._load_buffers(state["optimizer"]["buffers"])
+        self.memory = _on_device(state["memory"], self.device)
+        self.step = state["step"]
+        self.train_flops = state["train_flops"]
+        self._priced = (-1, 0.0)
+
+    def memory_of(self, method: Method) -> dict[str, Any]:
+        """What `method`, one of the recipe's, remembers in this member."""
+        place = next(i for i, each in enumerate(self.recipe.methods) if each is method)
+        return self.memory.setdefault(f"{place}-{type(method).__name__}", {})
+
+    def generator(self, purpose: str) -> torch.Generator:
+        """A CPU generator that depends on the seed, the step and `purpose` alone: equal on all ranks."""
+        return torch.Generator().manual_seed(mix(self.seed, self.step, zlib.crc32(purpose.encode())))
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The context that a forward pass runs in."""
+        if self.recipe.precision != "bfloat16":
+            return nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """`images` (N, C, H, W) in the memory format and type that the model works in."""
+        images = images.double() if self.recipe.precision == "float64" else images
+        return images.contiguous(memory_format=torch.channels_last) if self.recipe.channels_last else images
+
+    def set_learning_rate(self) -> float:
+        """Give the optimizer the learning rate of this step; returns it."""
+        lr = as_schedule(self.recipe.optimizer.lr)(self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        return lr
+
+    def count_step(self) -> None:
+        """The optimizer has stepped: advance the clock and book 3 forward passes of the sparse network for each sample."""
+        self.train_flops += 3.0 * self.forward_flops * self.recipe.batch
+        self.step += 1
+
+    def count_dense_gradients(self) -> None:
+        """Book this step's weight gradients as dense ones: (dense - sparse) forward FLOPs more for each sample."""
+        self.train_flops += (self.costs.dense_flops - self.forward_flops) * self.recipe.batch
+
+    @property
+    def forward_flops(self) -> float:
+        """FLOPs of one sample's forward pass through the network as it is masked now."""
+        if self._priced[0] != self.masks.version:
+            shares = {name: n / self.masks.params[name].numel() for name, n in self.masks.counts.items()}
+            self._priced = (self.masks.version, self.costs.forward_flops(shares))
+        return self._priced[1]
+
+    def _buffers(self) -> dict[str, dict[str, Any]]:
+        # by name: torch numbers them by parameter group, and another recipe may group them otherwise
+        return {name: dict(self.optimizer.state.get(p, {})) for name, p in self.model.named_parameters()}
+
+    def _load_buffers(self, saved: Mapping[str, Mapping[str, Any]]) -> None:
+        for name, param in self.model.named_parameters():
+            if buffers := saved[name]:
+                self.optimizer.state[param] = {key: _copy_like(param, each) for key, each in buffers.items()}
+
+    def _place(self, model: nn.Module) -> nn.Module:
+        dtype = torch.float64 if self.recipe.precision == "float64" else None
+        model = model.to(self.device, dtype)
+        return model.to(memory_format=torch.channels_last) if self.recipe.channels_last else model  # type: ignore[call-overload]
+
+
+def _copy_like(param: nn.Parameter, value: Any) -> Any:
+    """A copy of an optimizer's buffer, in the type and memory layout of `param`: fused optimizers rely on both."""
+    if isinstance(value, Tensor) and value.shape == param.shape:
+        return torch.empty_like(param, requires_grad=False).copy_(value)
+    return _on_device(value, param.device)
+
+
+def _on_device(value: Any, device: torch.device) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(device, copy=True)
+    if isinstance(value, Mapping):
+        return {key: _on_device(each, device) for key, each in value.items()}
+    return value

@@ -1,0 +1,64 @@
+"""The interface of everything that makes a network sparse."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from sparsepop.member import Member
+
+
+class Method:
+    """A frozen dataclass of hyperparameters with hooks; it holds no state. What training produces lives in the member alone.
+
+    One step, and where the hooks lie in it:
+
+        build        surgery                                  at every build, before masks and optimizer exist
+        step 0       start                                    once, never after a restore
+        each step    forward, loss + penalty, backward
+                     after_backward                           gradients are still dense; member.step = steps completed so far
+                     gradients masked, clipped; optimizer steps; member.step counts it
+                     after_step                               weights, masks and member.step agree
+        report       measure                                  numbers for the report
+        end          finish (in reverse order)                leaves a plain network with its masks
+
+    A recipe holds a tuple of methods; the loop calls each hook in the tuple's order. A method keeps what it must remember in
+    `member.memory_of(self)`, which travels with the member's state.
+    """
+
+    soft: ClassVar[bool] = False
+    """True when the forward pass prunes and masks are only observed."""
+
+    def surgery(self, model: nn.Module, names: Sequence[str]) -> None:
+        """Change the bare `model`, whose prunable weights are called `names`."""
+
+    def start(self, member: Member) -> None:
+        """Set the first masks."""
+
+    def penalty(self, member: Member) -> Tensor | None:
+        """A scalar added to the loss, or None."""
+        return None
+
+    def after_backward(self, member: Member) -> None:
+        """Use the dense gradients."""
+
+    def after_step(self, member: Member) -> None:
+        """Use the weights of the finished step."""
+
+    def measure(self, member: Member) -> Mapping[str, float]:
+        """Refresh observed masks, return numbers for the report."""
+        return {}
+
+    def finish(self, member: Member) -> None:
+        """Leave a plain network with its masks."""
+
+    def density_at(self, step: int) -> float | None:
+        """The density that this method promises once `step` steps are done; None when it promises none."""
+        return None
+
+    def settled_at(self) -> int:
+        """The step from which the promised density no longer changes."""
+        return 0

@@ -1,0 +1,119 @@
+"""Drop weak connections, grow promising ones: SET, RigL, their ITOP settings, and any density schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from sparsepop.budgets import allocate, check_density, check_distribution
+from sparsepop.masks import top_mask
+from sparsepop.methods.base import Method
+from sparsepop.methods.static import set_random_masks
+from sparsepop.schedule import Every, Schedule, as_schedule, last_change
+
+if TYPE_CHECKING:
+    from sparsepop.member import Member
+
+GROWTH = ("gradient", "random")
+
+
+@dataclass(frozen=True)
+class DropGrow(Method):
+    """At every update drop the `fraction` of each layer's alive weights that are smallest, and grow as many elsewhere.
+
+    `grow="gradient"` takes the dead weights with the largest gradient (RigL, Evci et al. 2020, algorithm 1), `"random"` any (SET,
+    Mocanu et al. 2018). `density` is the share alive, constant or a schedule; None keeps the count that each layer has, for use
+    beside a method that sets it. A weight dropped and grown in the same update keeps its value and momentum, as in both papers' code.
+
+    Deviations: counts are exact (published code loses weights to ties and zero gradients); the step of an update is also taken, on
+    the new masks, where RigL's code skips it; where `density` changes for the last time, masks are pruned to it exactly,
+    whether or not an update is due.
+    """
+
+    density: float | Schedule | None
+    fraction: float | Schedule = 0.3
+    every: Every = Every(100)
+    grow: str = "gradient"
+    distribution: str = "erk"
+
+    def __post_init__(self) -> None:
+        check_distribution(self.distribution)
+        if self.grow not in GROWTH:
+            raise ValueError(f"unknown growth {self.grow!r}: choose one of {', '.join(GROWTH)}")
+        if self.density is not None:
+            schedule = as_schedule(self.density)
+            check_density(schedule(0))
+            check_density(schedule(last_change(schedule)))
+        first = as_schedule(self.fraction)(0)
+        if not 0.0 <= first < 1.0:
+            raise ValueError(f"the fraction of weights dropped must lie in [0, 1), got {first}")
+
+    def start(self, member: Member) -> None:
+        if self.density is not None:
+            set_random_masks(member, self._targets(member))
+
+    def after_backward(self, member: Member) -> None:
+        if not self.every(member.step):
+            return
+        fraction = as_schedule(self.fraction)(member.step)
+        if self.grow == "gradient":
+            scores = {name: _gradient(param) for name, param in member.masks.params.items()}
+            member.count_dense_gradients()
+        else:
+            scores = self._random_scores(member)
+        self._update(member, self._targets(member), fraction, scores)
+
+    def after_step(self, member: Member) -> None:
+        if self.density is not None and member.step == self.settled_at():
+            self._update(member, self._targets(member), 0.0, self._random_scores(member))
+
+    def density_at(self, step: int) -> float | None:
+        if self.density is None:
+            return None
+        schedule = as_schedule(self.density)
+        if step >= self.settled_at():
+            return schedule(step)
+        return schedule(self.every.last_before(step) or 0)
+
+    def settled_at(self) -> int:
+        return 0 if self.density is None else last_change(as_schedule(self.density))
+
+    def _targets(self, member: Member) -> Mapping[str, int]:
+        if self.density is None:
+            return member.masks.counts
+        return allocate(member.masks.shapes, as_schedule(self.density)(member.step), self.distribution)
+
+    def _update(self, member: Member, targets: Mapping[str, int], fraction: float, scores: Mapping[str, Tensor]) -> None:
+        masks = member.masks
+        new = {
+            name: drop_and_grow(masks.params[name], masks.tensors[name], scores[name], masks.counts[name], target, fraction)
+            for name, target in targets.items()
+            if target < masks.params[name].numel() or masks.is_sparse(name)
+        }
+        masks.set(new, member.optimizer)
+
+    def _random_scores(self, member: Member) -> dict[str, Tensor]:
+        generator = member.generator("growth")
+        return {
+            name: torch.rand(param.shape, generator=generator).to(param.device) for name, param in member.masks.params.items()
+        }
+
+
+@torch.no_grad()
+def drop_and_grow(weight: Tensor, mask: Tensor, score: Tensor, alive: int, target: int, fraction: float) -> Tensor:
+    """The new mask, with exactly `target` alive: the strongest of the `alive` ones in `mask` stay, the best-scored others join.
+
+    int(fraction x alive) weights are replaced, fewer where the layer has no room for so many.
+    """
+    stay = min(alive, target)
+    stay -= min(int(fraction * stay), mask.numel() - stay)
+    kept = top_mask(weight.abs(), stay, mask)
+    return kept | top_mask(score, target - stay, ~kept)
+
+
+def _gradient(param: torch.nn.Parameter) -> Tensor:
+    return torch.zeros_like(param) if param.grad is None else param.grad.abs()

@@ -1,0 +1,79 @@
+"""Gradual magnitude pruning."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from sparsepop.budgets import allocate, check_density, check_distribution
+from sparsepop.masks import Masks, top_mask, top_masks
+from sparsepop.methods.base import Method
+from sparsepop.schedule import Every, Schedule, as_schedule, last_change
+
+if TYPE_CHECKING:
+    from sparsepop.member import Member
+
+
+@dataclass(frozen=True)
+class Magnitude(Method):
+    """Prune the smallest alive weights down to `density` of the step, at every update and where the schedule ends.
+
+    `scope`: `global` ranks all weights together, each layer keeping at least its largest; a distribution (uniform, er, erk) gives each
+    layer its own budget. With a cubic ramp this is GMP (Zhu & Gupta 2017); before `DropGrow(density=None)` it is GraNet (Liu
+    et al. 2021, algorithm 1). Pruned weights do not come back through this method.
+    """
+
+    density: float | Schedule
+    every: Every = Every(100)
+    scope: str = "global"
+
+    def __post_init__(self) -> None:
+        if self.scope != "global":
+            check_distribution(self.scope)
+        schedule = as_schedule(self.density)
+        check_density(schedule(0))
+        check_density(schedule(last_change(schedule)))
+
+    def after_step(self, member: Member) -> None:
+        if self.every(member.step) or member.step == self.settled_at():
+            prune(member.masks, as_schedule(self.density)(member.step), self.scope, member.optimizer)
+
+    def density_at(self, step: int) -> float | None:
+        schedule = as_schedule(self.density)
+        if step >= self.settled_at() > 0:
+            return schedule(step)
+        update = self.every.last_before(step + 1)
+        return schedule(update) if update else None
+
+    def settled_at(self) -> int:
+        return last_change(as_schedule(self.density))
+
+
+def prune(masks: Masks, density: float, scope: str, optimizer: torch.optim.Optimizer | None = None) -> None:
+    """Keep the largest alive weights, round(density x all) of them; nothing happens where fewer are alive already."""
+    sizes = {name: param.abs().detach() for name, param in masks.params.items()}
+    if scope == "global":
+        keep = round(density * masks.total)
+        if len(sizes) <= keep < masks.alive:
+            masks.set(top_masks(_spare_largest(sizes, masks), keep, masks.tensors), optimizer)
+        return
+    counts = allocate(masks.shapes, density, scope)
+    new = {
+        name: top_mask(sizes[name], keep, masks.tensors[name])
+        for name, keep in counts.items()
+        if keep < masks.counts[name]
+    }
+    masks.set(new, optimizer)
+
+
+def _spare_largest(sizes: dict[str, Tensor], masks: Masks) -> dict[str, Tensor]:
+    """Put each layer's largest alive weight beyond any rank, so that no layer is ever emptied."""
+    spared = {}
+    for name, size in sizes.items():
+        flat = size.masked_fill(~masks.tensors[name], -1.0).reshape(-1)
+        spared[name] = flat.index_fill(0, flat.argmax().view(1), math.inf).view_as(size)
+    return spared

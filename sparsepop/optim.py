@@ -1,0 +1,67 @@
+"""Optimizers as values: what a recipe says about learning, and how a torch optimizer is built from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from sparsepop.schedule import Schedule, as_schedule
+
+
+@dataclass(frozen=True)
+class SGD:
+    """Stochastic gradient descent with momentum (Nesterov's by choice). `decay_norms=False` spares biases and norms weight decay."""
+
+    lr: float | Schedule = 0.1
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    decay_norms: bool = True
+
+    def __post_init__(self) -> None:
+        _check(self.lr, self.weight_decay)
+        if not 0.0 <= self.momentum < 1.0:
+            raise ValueError(f"momentum must lie in [0, 1), got {self.momentum}")
+
+    def build(self, params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        groups = _groups(params, self.weight_decay, self.decay_norms)
+        return torch.optim.SGD(
+            groups, lr=as_schedule(self.lr)(0), momentum=self.momentum, nesterov=self.nesterov, fused=True
+        )
+
+
+@dataclass(frozen=True)
+class AdamW:
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
+
+    lr: float | Schedule = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.01
+    decay_norms: bool = True
+
+    def __post_init__(self) -> None:
+        _check(self.lr, self.weight_decay)
+
+    def build(self, params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        groups = _groups(params, self.weight_decay, self.decay_norms)
+        return torch.optim.AdamW(groups, lr=as_schedule(self.lr)(0), betas=self.betas, fused=True)
+
+
+def _check(lr: float | Schedule, weight_decay: float) -> None:
+    if isinstance(lr, (int, float)) and lr <= 0:
+        raise ValueError(f"the learning rate must be positive, got {lr}")
+    if weight_decay < 0:
+        raise ValueError(f"weight decay must not be negative, got {weight_decay}")
+
+
+def _groups(params: Iterable[nn.Parameter], weight_decay: float, decay_norms: bool) -> list[dict[str, object]]:
+    params = list(params)
+    spared = {id(p) for p in params if getattr(p, "no_decay", False) or (p.ndim < 2 and not decay_norms)}
+    groups: list[dict[str, object]] = [
+        {"params": [p for p in params if id(p) not in spared], "weight_decay": weight_decay},
+        {"params": [p for p in params if id(p) in spared], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]

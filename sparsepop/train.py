@@ -1,0 +1,168 @@
+"""The training loop: a generator of reports that knows neither files nor Ray."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sparsepop.ledger import learnables, state_bytes
+from sparsepop.member import Member
+
+
+class Batches(Protocol):
+    """What training asks of a data set; see `sparsepop.data.Data`."""
+
+    def steps_per_epoch(self, size: int) -> int: ...
+    def batch(
+        self, seed: int, step: int, size: int, *, augment: bool = True, rank: int = 0, world: int = 1
+    ) -> tuple[Tensor, Tensor]: ...
+    def batches(self, split: str, size: int) -> Iterator[tuple[Tensor, Tensor]]: ...
+
+
+@dataclass(frozen=True)
+class Score:
+    """Mean cross-entropy (nats) and accuracy (0..1) over a split."""
+
+    loss: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Layer:
+    """How many weights of one layer are alive."""
+
+    name: str
+    size: int
+    alive: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is known of a member after `step` steps. `test` is there in the last report only."""
+
+    step: int
+    epoch: float
+    seconds: float
+    lr: float
+    train_loss: float
+    validation: Score
+    test: Score | None
+    density: float
+    alive: int
+    prunable: int
+    learnables: Mapping[str, int]
+    train_flops: float
+    inference_flops: float
+    dense_flops: float
+    bytes: int
+    layers: tuple[Layer, ...]
+    numbers: Mapping[str, float]
+
+    @property
+    def final(self) -> bool:
+        return self.test is not None
+
+
+def train(member: Member, data: Batches, *, every: int, until: int | None = None) -> Iterator[Report]:
+    """Train `member` to step `until` (default: the recipe's end), yielding a report at each multiple of `every` and at the end.
+
+    At the recipe's last step the methods finish, in reverse order, and the report carries the test score. Nothing is kept
+    between reports but the member, so the caller may save, exchange or stop at any of them.
+    """
+    last = member.recipe.steps
+    until = last if until is None else min(until, last)
+    while member.step < until:
+        stop = min(until, (member.step // every + 1) * every)
+        started = time.perf_counter()
+        loss, lr = _train_to(member, data, stop)
+        if member.step == last:
+            for method in reversed(member.recipe.methods):
+                method.finish(member)
+        member.seconds += time.perf_counter() - started
+        yield _report(member, data, loss, lr)
+
+
+def train_step(member: Member, images: Tensor, labels: Tensor) -> Tensor:
+    """One optimizer step on a batch (N, C, H, W), (N,); returns its loss, a detached scalar. No host sync unless a method's update is due."""
+    recipe, masks = member.recipe, member.masks
+    member.optimizer.zero_grad(set_to_none=True)
+    with member.autocast():
+        output = member.model(member.prepare(images))
+    loss = F.cross_entropy(_wide(output), labels, label_smoothing=recipe.label_smoothing)
+    penalties = [each for method in recipe.methods if (each := method.penalty(member)) is not None]
+    (loss if not penalties else torch.stack([loss, *penalties]).sum()).backward()  # type: ignore[no-untyped-call]
+    for method in recipe.methods:
+        method.after_backward(member)
+    masks.mask_gradients()
+    if recipe.clip is not None:
+        torch.nn.utils.clip_grad_norm_(member.model.parameters(), recipe.clip)
+    member.optimizer.step()
+    member.count_step()
+    for method in recipe.methods:
+        method.after_step(member)
+    return loss.detach()
+
+
+@torch.inference_mode()
+def evaluate(member: Member, batches: Iterable[tuple[Tensor, Tensor]]) -> Score:
+    """Loss and accuracy over `batches`, in evaluation mode, one host sync for all."""
+    member.model.eval()
+    totals = torch.zeros(3, dtype=torch.float64, device=member.device)
+    for images, labels in batches:
+        with member.autocast():
+            output = member.model(member.prepare(images))
+        loss = F.cross_entropy(_wide(output), labels, reduction="sum")
+        totals += torch.stack([loss, (output.argmax(1) == labels).sum(), torch.tensor(len(labels), device=loss.device)])
+    loss, correct, count = totals.tolist()
+    return Score(loss / count, correct / count)
+
+
+def _train_to(member: Member, data: Batches, stop: int) -> tuple[float, float]:
+    """Train to step `stop`; returns the mean loss and the last learning rate."""
+    member.model.train()
+    recipe = member.recipe
+    losses = torch.zeros((), device=member.device)
+    begin, lr = member.step, 0.0
+    while member.step < stop:
+        lr = member.set_learning_rate()
+        losses += train_step(member, *data.batch(member.seed, member.step, recipe.batch, augment=recipe.augment))
+    return float(losses) / (member.step - begin), lr
+
+
+def _report(member: Member, data: Batches, loss: float, lr: float) -> Report:
+    recipe, masks = member.recipe, member.masks
+    numbers = {name: number for method in recipe.methods for name, number in method.measure(member).items()}
+    final = member.step == recipe.steps
+    return Report(
+        step=member.step,
+        epoch=member.step / data.steps_per_epoch(recipe.batch),
+        seconds=member.seconds,
+        lr=lr,
+        train_loss=loss,
+        validation=evaluate(member, data.batches("validation", EVALUATION_BATCH)),
+        test=evaluate(member, data.batches("test", EVALUATION_BATCH)) if final else None,
+        density=masks.density,
+        alive=masks.alive,
+        prunable=masks.total,
+        learnables=learnables(member.model, masks.params.values()),
+        train_flops=member.train_flops,
+        inference_flops=member.forward_flops,
+        dense_flops=member.costs.dense_flops,
+        bytes=state_bytes(member.model.state_dict().values()) + state_bytes(masks.tensors.values()),
+        layers=tuple(Layer(n, p.numel(), masks.counts[n]) for n, p in masks.params.items()),
+        numbers=numbers,
+    )
+
+
+EVALUATION_BATCH = 500
+
+
+def _wide(output: Tensor) -> Tensor:
+    # cross-entropy in bfloat16 would round away what label smoothing adds
+    return output.float() if output.dtype in (torch.bfloat16, torch.float16) else output
