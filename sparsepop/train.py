@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -75,6 +76,8 @@ def train(member: Member, data: Batches, *, every: int, until: int | None = None
     At the recipe's last step the methods finish, in reverse order, and the report carries the test score. Nothing is kept
     between reports but the member, so the caller may save, exchange or stop at any of them.
     """
+    if every < 1:
+        raise ValueError(f"reports need at least one step between them, got every={every}")
     last = member.recipe.steps
     until = last if until is None else min(until, last)
     while member.step < until:
@@ -111,7 +114,7 @@ def train_step(member: Member, images: Tensor, labels: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def evaluate(member: Member, batches: Iterable[tuple[Tensor, Tensor]]) -> Score:
-    """Loss and accuracy over `batches`, in evaluation mode, one host sync for all."""
+    """Loss and accuracy over `batches` (NaN when there are none), in evaluation mode, one host sync for all."""
     member.model.eval()
     totals = torch.zeros(3, dtype=torch.float64, device=member.device)
     for images, labels in batches:
@@ -120,7 +123,7 @@ def evaluate(member: Member, batches: Iterable[tuple[Tensor, Tensor]]) -> Score:
         loss = F.cross_entropy(_wide(output), labels, reduction="sum")
         totals += torch.stack([loss, (output.argmax(1) == labels).sum(), torch.tensor(len(labels), device=loss.device)])
     loss, correct, count = totals.tolist()
-    return Score(loss / count, correct / count)
+    return Score(loss / count, correct / count) if count else Score(math.nan, math.nan)
 
 
 def _train_to(member: Member, data: Batches, stop: int) -> tuple[float, float]:

@@ -186,6 +186,10 @@ def test_equal_scores_change_nothing() -> None:
 def test_a_tie_across_the_quantile_is_broken_by_member() -> None:
     posts = [_post(member, score) for member, score in enumerate([0.9, 0.1, 0.1, 0.1])]
     assert _exploits(truncation(posts, space=SPACE)) == {3: 0}
+    posts[1] = replace(
+        posts[1], density=0.1 * (1 + 1e-12)
+    )  # the same density, though sorted behind the others
+    assert _exploits(truncation(posts, space=SPACE)) == {3: 0}
 
 
 def test_everybody_diverged_goes_on() -> None:

@@ -80,6 +80,7 @@ def test_positive_numbers_are_multiplied() -> None:
         assert {domain.perturb(500.0, rng) for _ in range(50)} == {80.0}
     assert {Integers(1, 100).perturb(10, rng) for _ in range(50)} == {8, 12}
     assert {Integers(1, 100).perturb(2, rng) for _ in range(50)} == {1, 3}
+    assert {Integers(1, 100).perturb(2, rng, (1.1,)) for _ in range(50)} == {3}
     assert {Integers(1, 100).perturb(1, rng) for _ in range(50)} == {2}
     assert {Integers(1, 9).perturb(9, rng, (1.5,)) for _ in range(50)} == {8}
 

@@ -58,7 +58,12 @@ def prune(masks: Masks, density: float, scope: str, optimizer: torch.optim.Optim
     sizes = {name: param.abs().detach() for name, param in masks.params.items()}
     if scope == "global":
         keep = round(density * masks.total)
-        if len(sizes) <= keep < masks.alive:
+        if keep < len(sizes):
+            raise ValueError(
+                f"density {density} keeps {keep} of {masks.total} weights, fewer than the {len(sizes)} layers: "
+                f"use at least {len(sizes) / masks.total:.3g}"
+            )
+        if keep < masks.alive:
             masks.set(top_masks(_spare_largest(sizes, masks), keep, masks.tensors), optimizer)
         return
     counts = allocate(masks.shapes, density, scope)

@@ -18,10 +18,10 @@ from sparsepop.data import open_data
 from sparsepop.experiment import ConfigError, Experiment, Start, describe, differences
 from sparsepop.models import build
 from sparsepop.population.exchange import start_exchange
-from sparsepop.population.places import Places, plan_places
+from sparsepop.population.places import CROWD, Places, plan_places
 from sparsepop.population.progress import Progress
 from sparsepop.population.rules import impossible
-from sparsepop.population.trial import Job, run_member
+from sparsepop.population.trial import Job, exchanges, run_member
 from sparsepop.population.turns import Turns
 from sparsepop.results import read
 from sparsepop.storage import Storage
@@ -89,7 +89,7 @@ def check_members(experiment: Experiment) -> None:
 
 def unlike(experiment: Experiment, recipes: list[Any]) -> str | None:
     """Why the members of a PBT population cannot be compared, or None when they can."""
-    if type(experiment.search).__name__ != "PBT":
+    if not exchanges(experiment):
         return None
     for name in ("steps", "density", "model"):
         values = sorted({getattr(recipe, name) for recipe in recipes})
@@ -117,7 +117,9 @@ def launch(experiment: Experiment, storage: Storage, resources: dict[str, float]
     todo = unfinished(experiment, storage)
     if not todo:
         return Outcome(storage.root, {})
-    places = plan_places(len(todo), experiment.resources, resources)
+    # members that exchange wait for each other, so they share devices rather than queue for them
+    crowd = CROWD if exchanges(experiment) else 1
+    places = plan_places(len(todo), experiment.resources, resources, crowd=crowd)
     members = [start.member for start in todo]
     exchange = start_exchange(storage.root, experiment.search, members, experiment.mode, experiment.seed)
     job = Job(experiment, storage.root, experiment.data, exchange, places.threads, places.device)
@@ -155,13 +157,13 @@ def _tuner(job: Job, members: list[int], places: Places, watch: Watch) -> tune.T
     trainable = tune.with_resources(
         tune.with_parameters(run_member, job=job), {"CPU": places.cpus, "GPU": places.gpus}
     )
-    crowded = places.at_once < len(members)
+    turns = exchanges(job.experiment) and places.at_once < len(members)
     return tune.Tuner(
         trainable,
         param_space={"member": tune.grid_search(members)},
         tune_config=tune.TuneConfig(
-            scheduler=Turns() if crowded else None,
-            reuse_actors=crowded,
+            scheduler=Turns() if turns else None,
+            reuse_actors=turns,
             max_concurrent_trials=None,
             trial_name_creator=_trial_name,
             trial_dirname_creator=_trial_name,

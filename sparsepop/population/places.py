@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sparsepop.experiment import Resources
 
-CROWD = 4  # members that share one CPU, or one GPU, before they take turns
+CROWD = 4  # members of an exchanging population that share one CPU, or one GPU, before they take turns
 
 
 class ResourceError(ValueError):
@@ -28,10 +28,10 @@ class Places:
         return "cuda" if self.gpus else "cpu"
 
 
-def plan_places(members: int, wanted: Resources, cluster: Mapping[str, float]) -> Places:
+def plan_places(members: int, wanted: Resources, cluster: Mapping[str, float], *, crowd: int = 1) -> Places:
     """Share the cluster's CPUs and GPUs equally among `members`, as far as `wanted` leaves it open.
 
-    Where there are more members than devices, up to CROWD of them share one; the others take turns. Raises ResourceError when
+    Where there are more members than devices, up to `crowd` of them share one; the others wait. Raises ResourceError when
     one member alone asks for more than the cluster has.
     """
     have = {"CPU": float(cluster.get("CPU", 0)), "GPU": float(cluster.get("GPU", 0))}
@@ -41,14 +41,14 @@ def plan_places(members: int, wanted: Resources, cluster: Mapping[str, float]) -
                 f"a member wants {asked:g} {name}s and the cluster has {have[name]:g}: "
                 f"ask for less (Resources({name.lower()}s=...)) or start a larger cluster"
             )
-    gpus = _share(members, have["GPU"]) if wanted.gpus is None else wanted.gpus
-    cpus = _share(members, have["CPU"]) if wanted.cpus is None else wanted.cpus
+    gpus = _share(members, have["GPU"], crowd) if wanted.gpus is None else wanted.gpus
+    cpus = _share(members, have["CPU"], crowd) if wanted.cpus is None else wanted.cpus
     fits = [int(have[name] / each + 1e-9) for name, each in (("CPU", cpus), ("GPU", gpus)) if each > 0]
     return Places(min([members, *fits]), cpus, gpus, max(1, int(cpus)))
 
 
-def _share(members: int, have: float) -> float:
+def _share(members: int, have: float, crowd: int) -> float:
     if members <= have:
         return float(int(have / members))
     # rounded down, for Ray counts ten-thousandths
-    return max(1.0 / CROWD, int(have / members * 1000) / 1000) if have else 0.0
+    return max(1.0 / crowd, int(have / members * 1000) / 1000) if have else 0.0

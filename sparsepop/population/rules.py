@@ -191,7 +191,7 @@ def _assign(
     if not donors:
         return _go_on(post)
     rng = stable_rng("exploit", seed, post.generation, post.member)
-    donor = rng.choice(sorted(donors, key=_member))
+    donor = rng.choice(donors)
     hp = mutate(donor.hp, space, rng, resample, factors)
     reason = f"score {post.score} loses to {donor.score} of member {donor.member}"
     return Assignment(post.member, post.generation, donor.member, hp, donor.generation, reason)
@@ -229,7 +229,7 @@ def _quantiles(ranked: Sequence[Post], quantile: float) -> tuple[list[Post], set
     if len(ranked) < 2:
         return [], set()
     count = max(1, math.floor(quantile * len(ranked) + 1e-9))
-    top = [post for post in ranked[:count] if _alive(post)]
+    top = list(ranked[:count])
     bottom = {post.member for post in ranked[-count:]} | {post.member for post in ranked if not _alive(post)}
     return top, bottom
 

@@ -18,7 +18,7 @@ import torch
 from ray import tune
 
 from sparsepop.data import Data, open_data
-from sparsepop.experiment import Experiment, Start, to_json
+from sparsepop.experiment import PBT, Experiment, Start, to_json
 from sparsepop.member import Member, State, Task
 from sparsepop.population.rules import Assignment, Post
 from sparsepop.population.states import DamagedState, Saved, StateStore, from_arrays, to_arrays
@@ -40,6 +40,11 @@ class Job:
     exchange: Any
     threads: int
     device: str
+
+
+def exchanges(experiment: Experiment) -> bool:
+    """Whether members of `experiment` ever take over each other's states."""
+    return isinstance(experiment.search, PBT)
 
 
 def run_member(config: dict[str, Any], job: Job) -> None:
@@ -127,15 +132,11 @@ class MemberTrial:
     def _post(self, report: Report, score: float, state: State) -> None:
         post = Post(self.start.member, self.generation, score, report.density, self.hp, report.step)
         # nothing would ever read the copy of a population that exchanges nothing
-        reference = [ray.put(to_arrays(state))] if self._exchanges else []
+        reference = [ray.put(to_arrays(state))] if exchanges(self.job.experiment) else []
         ray.get(self.job.exchange.post.remote(post, reference))
 
-    @property
-    def _exchanges(self) -> bool:
-        return type(self.job.experiment.search).__name__ == "PBT"
-
     def _exchange(self) -> None:
-        if not self._exchanges:
+        if not exchanges(self.job.experiment):
             return
         assignment, reference = self._ask()
         if assignment.donor is None:
