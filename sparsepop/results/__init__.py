@@ -1,0 +1,17 @@
+"""What an experiment leaves behind: tables of Parquet parts, their writer, and the ways to read them."""
+
+from sparsepop.results.lineage import ancestors, leaderboard, lineage
+from sparsepop.results.reader import read
+from sparsepop.results.schema import SCHEMA_VERSION, SCHEMAS, ResultsError
+from sparsepop.results.writer import Writer
+
+__all__ = [
+    "SCHEMAS",
+    "SCHEMA_VERSION",
+    "ResultsError",
+    "Writer",
+    "ancestors",
+    "leaderboard",
+    "lineage",
+    "read",
+]

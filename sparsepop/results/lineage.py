@@ -1,0 +1,84 @@
+"""Who came from whom, and who leads: the views of an experiment that join its tables."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from sparsepop.results.reader import Experiment, open_experiment, read
+
+_REPORTED = ("score", "validation_accuracy", "test_accuracy", "density", "alive", "prunable", "seconds")
+_LEADERBOARD = (
+    *("rank", "member", "status", "step", "score", "validation_accuracy", "test_accuracy", "density"),
+    *("alive", "prunable", "exploits", "donor", "seconds", "hp"),
+)
+
+
+def lineage(experiment: Experiment) -> pd.DataFrame:
+    """Every exploit that holds, in order of steps: columns member, generation, step, donor."""
+    return _exploits(read(experiment, "events"))
+
+
+def ancestors(experiment: Experiment, member: int) -> list[tuple[int, int, int]]:
+    """The history of the weights that `member` has now: (member, from_step, to_step), oldest first.
+
+    A donor gives the state that it had at the exchange's step, before it received anything there itself.
+    Raises ValueError for a member that the experiment doesn't have.
+    """
+    storage = open_experiment(experiment)
+    members, events = read(storage, "members"), read(storage, "events")
+    if member not in set(members["member"]):
+        known = ", ".join(map(str, members["member"])) or "none"
+        raise ValueError(f"member {member} is not in {storage}: its members are {known}")
+    stood = _stood(members, read(storage, "reports"), events)
+    end = int(stood.loc[stood["member"] == member, "step"].max())
+    return _segments(_exploits(events), member, end)
+
+
+def _segments(exploits: pd.DataFrame, member: int, end: int) -> list[tuple[int, int, int]]:
+    segments: list[tuple[int, int, int]] = []
+    before = end + 1  # an exploit at the last step counts, for the state after it is asked for
+    while True:
+        taken = exploits[(exploits["member"] == member) & (exploits["step"] < before)]
+        if taken.empty:
+            return [(member, 0, end), *segments]
+        last = taken.iloc[-1]
+        start = int(last["step"])
+        segments.insert(0, (member, start, end))
+        member, end, before = int(last["donor"]), start, start
+
+
+def _stood(*frames: pd.DataFrame) -> pd.DataFrame:
+    """Where members were seen: the rows of all frames, with columns member and step."""
+    return pd.concat([frame[["member", "step"]] for frame in frames])
+
+
+def _exploits(events: pd.DataFrame) -> pd.DataFrame:
+    taken = events[(events["kind"] == "exploit") & events["donor"].notna()].sort_values(["step", "member"])
+    return taken[["member", "generation", "step", "donor"]].astype({"donor": "int32"}).reset_index(drop=True)
+
+
+def leaderboard(experiment: Experiment) -> pd.DataFrame:
+    """One row per member, the best score first (members without one last), from the newest rows of each.
+
+    Columns: rank (from 1), member, status, step, score, validation_accuracy, test_accuracy (missing before
+    the end), density (share of prunable weights alive), alive, prunable, exploits (how often it took a
+    donor's state), donor (the last one), seconds (device-seconds), hp (JSON, as they are now).
+    """
+    storage = open_experiment(experiment)
+    members, reports, events = (read(storage, table) for table in ("members", "reports", "events"))
+    newest = reports.groupby("member").tail(1).set_index("member")
+    board = members.set_index("member")[["status"]].join(newest[list(_REPORTED)])
+    board["step"] = _stood(members, reports).groupby("member")["step"].max()
+    taken = _exploits(events).astype({"donor": "Int32"}).groupby("member")["donor"]
+    board["exploits"] = taken.size().reindex(board.index, fill_value=0)
+    board["donor"] = taken.last().reindex(board.index)
+    board["hp"] = _hp_now(read(storage, "members", superseded=True), events).reindex(board.index)
+    board = board.sort_values("score", ascending=False, na_position="last", kind="stable").reset_index()
+    return board.assign(rank=range(1, len(board) + 1))[list(_LEADERBOARD)]
+
+
+def _hp_now(members: pd.DataFrame, events: pd.DataFrame) -> pd.Series:
+    """The newest hyperparameters of each member: those it started with, or those an event left it with."""
+    changed = events.rename(columns={"hp_after": "hp"})
+    known = pd.concat([frame[["member", "time", "hp"]].dropna() for frame in (members, changed)])
+    return known.sort_values("time", kind="stable").groupby("member")["hp"].last()

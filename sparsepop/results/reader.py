@@ -1,0 +1,88 @@
+"""Reading a table: all parts of an experiment as one pandas frame, without the rows that no longer hold."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeAlias
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sparsepop.results.convert import conform, to_frame
+from sparsepop.results.schema import SCHEMA_VERSION, ResultsError, schema_of, version_of
+from sparsepop.storage import Storage
+
+Experiment: TypeAlias = "str | Path | Storage"
+
+_READERS = 16  # they fetch, one thread decodes: on object stores the time goes into waiting for small parts
+_ORDER = ("member", "step", "attempt", "time")
+
+
+def open_experiment(experiment: Experiment) -> Storage:
+    return experiment if isinstance(experiment, Storage) else Storage(str(experiment))
+
+
+def read(experiment: Experiment, table: str, *, superseded: bool = False) -> pd.DataFrame:
+    """One table of an experiment, sorted by member and step (ensembles: by time), with a fresh index.
+
+    Dtypes are those of `convert.to_frame`, also when there are no rows. With `superseded` all rows ever
+    written come back; without it, rows of an attempt beyond the step at which a later attempt of the same
+    member started are left out (events at that very step too: the later attempt writes them again), and
+    `members` holds the newest row per member.
+
+    Raises ValueError for an unknown table, FileNotFoundError for a missing experiment, and ResultsError for
+    a damaged part or one that a newer version wrote.
+    """
+    storage = open_experiment(experiment)
+    rows = _rows(storage, table)
+    if superseded or "attempt" not in rows:
+        return rows
+    if table == "members":
+        newest = rows.sort_values(["attempt", "time"], kind="stable").groupby("member").tail(1)
+        return newest.sort_values("member").reset_index(drop=True)
+    return _current(rows, _rows(storage, "members"), again=table == "events")
+
+
+def _current(rows: pd.DataFrame, members: pd.DataFrame, *, again: bool) -> pd.DataFrame:
+    """Rows that no later attempt superseded; `again`: the later attempt repeats those at its first step."""
+    keep = pd.Series(True, index=rows.index)
+    starts = members[(members["status"] == "started") & (members["attempt"] > 0)]
+    for member, attempt, step in zip(starts["member"], starts["attempt"], starts["step"], strict=True):
+        beyond = rows["step"] >= step if again else rows["step"] > step
+        keep &= ~((rows["member"] == member) & (rows["attempt"] < attempt) & beyond)
+    return rows[keep].reset_index(drop=True)
+
+
+def _rows(storage: Storage, table: str) -> pd.DataFrame:
+    schema = schema_of(table)
+    names = [name for name in storage.names(table) if name.endswith(".parquet")]
+    if not names and not storage.exists():
+        raise FileNotFoundError(f"no experiment at {storage}: check the path, or run the experiment first")
+    paths = [f"{table}/{name}" for name in names]
+    with ThreadPoolExecutor(_READERS) as pool:
+        contents = pool.map(storage.read, paths)
+        parts = [
+            _decode(f"{storage}/{path}", data, schema) for path, data in zip(paths, contents, strict=True)
+        ]
+    frame = to_frame(pa.concat_tables([schema.empty_table(), *parts]))
+    order = [column for column in _ORDER if column in schema.names]
+    return frame.sort_values(order, kind="stable", ignore_index=True)
+
+
+def _decode(path: str, data: bytes, schema: pa.Schema) -> pa.Table:
+    try:
+        file = pq.ParquetFile(pa.BufferReader(data))
+        version = version_of(file.schema_arrow)
+        if version <= SCHEMA_VERSION:
+            return conform(file.read(use_threads=False), schema)
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        raise ResultsError(
+            f"{path} is damaged ({' '.join(str(error).split())}): restore the file, "
+            "or remove it to go on without its rows"
+        ) from error
+    raise ResultsError(
+        f"{path} has schema version {version} and this sparsepop reads up to {SCHEMA_VERSION}: "
+        "update sparsepop"
+    )
