@@ -12,7 +12,9 @@ DISTRIBUTIONS = ("uniform", "er", "erk")
 def check_density(density: float, what: str = "density") -> float:
     """`density` itself when it lies in (0, 1]; else a ValueError that names it."""
     if not 0.0 < density <= 1.0:
-        raise ValueError(f"{what} must lie in (0, 1], got {density}: it is the share of weights kept, 0.1 for 90% sparse")
+        raise ValueError(
+            f"{what} must lie in (0, 1], got {density}: it is the share of weights kept, 0.1 for 90% sparse"
+        )
     return density
 
 
@@ -26,9 +28,9 @@ def check_distribution(distribution: str) -> str:
 def layer_densities(shapes: Shapes, density: float, distribution: str = "erk") -> dict[str, float]:
     """The real-valued density of each layer, whose mean over weights is `density` exactly.
 
-    `er`: proportional to (n_in + n_out) / (n_in n_out) (SET, Mocanu et al. 2018); `erk`: the same over all dimensions of the
-    kernel (RigL, Evci et al. 2020, section 3). Layers that the common factor would push above 1 are dense, and their surplus goes
-    to the others, all layers tied for the maximum at once.
+    `er`: proportional to (n_in + n_out) / (n_in n_out) (SET, Mocanu et al. 2018); `erk`: the same over all
+    dimensions of the kernel (RigL, Evci et al. 2020, section 3). Layers that the common factor would push
+    above 1 are dense, and their surplus goes to the others, all layers tied for the maximum at once.
     """
     check_density(density)
     if check_distribution(distribution) == "uniform":
@@ -48,19 +50,22 @@ def layer_densities(shapes: Shapes, density: float, distribution: str = "erk") -
 
 
 def allocate(shapes: Shapes, density: float, distribution: str = "erk") -> dict[str, int]:
-    """Whole numbers of weights to keep, by layer: they sum to round(density x all weights), at least 1 in each layer.
+    """Whole numbers of weights to keep, by layer: they sum to round(density x all weights), at least 1 in
+    each layer.
 
-    The largest-remainder method: floors first, what is left over goes to the largest fractions (ties: to the earlier layer).
-    Raises ValueError when there are fewer weights to keep than layers.
+    The largest-remainder method: floors first, what is left over goes to the largest fractions (ties: to the
+    earlier layer). Raises ValueError when there are fewer weights to keep than layers.
     """
     sizes = {name: math.prod(shape) for name, shape in shapes.items()}
     total = round(density * sum(sizes.values()))
     if total < len(sizes):
         raise ValueError(
-            f"density {density} keeps {total} of {sum(sizes.values())} weights, fewer than the {len(sizes)} layers: "
-            f"use at least {len(sizes) / sum(sizes.values()):.3g}"
+            f"density {density} keeps {total} of {sum(sizes.values())} weights, fewer than "
+            f"the {len(sizes)} layers: use at least {len(sizes) / sum(sizes.values()):.3g}"
         )
-    ideal = {name: share * sizes[name] for name, share in layer_densities(shapes, density, distribution).items()}
+    ideal = {
+        name: share * sizes[name] for name, share in layer_densities(shapes, density, distribution).items()
+    }
     return _round_to_total(ideal, sizes, total)
 
 

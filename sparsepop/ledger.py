@@ -1,4 +1,6 @@
-"""What a network costs: multiply-adds by layer, FLOPs of inference and training, and every learnable number by kind."""
+"""What a network costs: multiply-adds by layer, FLOPs of inference and training, and every learnable number
+by kind.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +17,20 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, nn.La
 
 @dataclass(frozen=True)
 class Costs:
-    """Multiply-adds of one sample's forward pass through the dense network: by prunable weight, and of all other layers together."""
+    """Multiply-adds of one sample's forward pass through the dense network: by prunable weight, and of all
+    other layers together.
+    """
 
     macs: Mapping[str, int]
     other_macs: int
 
     def forward_flops(self, densities: Mapping[str, float]) -> float:
-        """FLOPs of one sample's forward pass (2 per multiply-add) when each layer has the given density; absent ones are dense."""
-        return 2.0 * (self.other_macs + sum(macs * densities.get(name, 1.0) for name, macs in self.macs.items()))
+        """FLOPs of one sample's forward pass (2 per multiply-add) when each layer has the given density;
+        absent ones are dense.
+        """
+        return 2.0 * (
+            self.other_macs + sum(macs * densities.get(name, 1.0) for name, macs in self.macs.items())
+        )
 
     @property
     def dense_flops(self) -> float:
@@ -30,11 +38,14 @@ class Costs:
 
 
 @torch.no_grad()
-def measure_costs(model: nn.Module, shape: tuple[int, int, int], prunable: Mapping[str, nn.Parameter]) -> Costs:
-    """Count multiply-adds of convolutions and linear layers by running one blank image of `shape` (C, H, W) through `model`.
+def measure_costs(
+    model: nn.Module, shape: tuple[int, int, int], prunable: Mapping[str, nn.Parameter]
+) -> Costs:
+    """Count multiply-adds of convolutions and linear layers by running one blank image of `shape` (C, H, W)
+    through `model`.
 
-    A weight that is used several times counts at every use. Norms, activations and pooling are left out, as in the published tables
-    of RigL (Evci et al. 2020, appendix H).
+    A weight that is used several times counts at every use. Norms, activations and pooling are left out, as
+    in the published tables of RigL (Evci et al. 2020, appendix H).
     """
     names = {id(param): name for name, param in prunable.items()}
     macs: Counter[str] = Counter()
@@ -59,8 +70,9 @@ def measure_costs(model: nn.Module, shape: tuple[int, int, int], prunable: Mappi
 
 
 def learnables(model: nn.Module, prunable: Iterable[nn.Parameter]) -> dict[str, int]:
-    """Every learnable number that is not a prunable weight, counted by kind: `norm`, `bias`, `dense` (weights never pruned),
-    or what a method wrote into the parameter's attribute `kind` (thresholds, gains, ...)."""
+    """Every learnable number that is not a prunable weight, counted by kind: `norm`, `bias`, `dense` (weights
+    never pruned), or what a method wrote into the parameter's attribute `kind` (thresholds, gains, ...).
+    """
     skip = {id(param) for param in prunable}
     counts: Counter[str] = Counter()
     for part in model.modules():

@@ -1,4 +1,6 @@
-"""Masks: which weights are alive. The only module that writes zeros into weights, gradients and optimizer state."""
+"""Masks: which weights are alive. The only module that writes zeros into weights, gradients and optimizer
+state.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +14,24 @@ from torch import Tensor, nn
 
 
 def prunable_names(model: nn.Module) -> list[str]:
-    """Names of the weights that sparse training may prune: those of linear and convolution layers, never biases or norms."""
+    """Names of the weights that sparse training may prune: those of linear and convolution layers, never
+    biases or norms.
+    """
     layers = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    return [f"{name}.weight" if name else "weight" for name, part in model.named_modules() if isinstance(part, layers)]
+    return [
+        f"{name}.weight" if name else "weight"
+        for name, part in model.named_modules()
+        if isinstance(part, layers)
+    ]
 
 
 def top_mask(score: Tensor, keep: int, eligible: Tensor | None = None) -> Tensor:
-    """True at the `keep` largest entries of `score` (any shape), exactly so: of equals, the first in memory order win.
+    """True at the `keep` largest entries of `score` (any shape), exactly so: of equals, the first in memory
+    order win.
 
-    `score` counts as 0 where it is NaN. With `eligible` (boolean, same shape) only those entries are ranked; the caller vouches for
-    at least `keep` of them. No host sync, no full sort. Raises ValueError when `keep` is out of range.
+    `score` counts as 0 where it is NaN. With `eligible` (boolean, same shape) only those entries are ranked;
+    the caller vouches for at least `keep` of them. No host sync, no full sort. Raises ValueError when `keep`
+    is out of range.
     """
     flat = score.reshape(-1)
     if not 0 <= keep <= flat.numel():
@@ -54,10 +64,11 @@ def random_mask(shape: Iterable[int], keep: int, generator: torch.Generator) -> 
 
 
 class Masks:
-    """The boolean mask of every prunable parameter of one model, all alive at first, and what keeps pruned weights at zero.
+    """The boolean mask of every prunable parameter of one model, all alive at first, and what keeps pruned
+    weights at zero.
 
-    A pruned weight is zero, and so are its optimizer state and, once `mask_gradients` has run, its gradient; then no step of SGD or
-    Adam(W) can move it, so nothing has to be masked after a step.
+    A pruned weight is zero, and so are its optimizer state and, once `mask_gradients` has run, its gradient;
+    then no step of SGD or Adam(W) can move it, so nothing has to be masked after a step.
     """
 
     def __init__(self, params: Mapping[str, nn.Parameter]) -> None:
@@ -84,7 +95,8 @@ class Masks:
         return self.alive / self.total
 
     def set(self, new: Mapping[str, Tensor], optimizer: torch.optim.Optimizer | None = None) -> None:
-        """Take `new` as the masks of the layers it names; dropped and grown weights become zero, and so does their optimizer state.
+        """Take `new` as the masks of the layers it names; dropped and grown weights become zero, and so does
+        their optimizer state.
 
         Raises ValueError for an unknown layer or a mask of another shape.
         """
@@ -100,7 +112,11 @@ class Masks:
         """Zero the gradients of pruned weights; nothing to do where a layer is dense."""
         if not self.enforced:
             return
-        pairs = [(p.grad, self.tensors[n]) for n, p in self.params.items() if p.grad is not None and self.is_sparse(n)]
+        pairs = [
+            (p.grad, self.tensors[n])
+            for n, p in self.params.items()
+            if p.grad is not None and self.is_sparse(n)
+        ]
         if pairs:
             torch._foreach_mul_([grad for grad, _ in pairs], [mask for _, mask in pairs])
 
@@ -122,7 +138,9 @@ class Masks:
         """Take over masks saved by `state_dict`; weights are left as they are."""
         tensors = state["tensors"]
         if set(tensors) != set(self.tensors):
-            raise ValueError(f"the saved masks are of other layers: {sorted(set(tensors) ^ set(self.tensors))}")
+            raise ValueError(
+                f"the saved masks are of other layers: {sorted(set(tensors) ^ set(self.tensors))}"
+            )
         for name, mask in tensors.items():
             self._check(name, mask)
             self.tensors[name].copy_(mask)
@@ -134,7 +152,10 @@ class Masks:
         if name not in self.params:
             raise ValueError(f"no prunable layer is called {name!r}: there are {', '.join(self.params)}")
         if mask.shape != self.params[name].shape:
-            raise ValueError(f"the mask of {name} has shape {tuple(mask.shape)}, its weight {tuple(self.params[name].shape)}")
+            raise ValueError(
+                f"the mask of {name} has shape {tuple(mask.shape)}, "
+                f"its weight {tuple(self.params[name].shape)}"
+            )
 
     def _count(self, names: Iterable[str]) -> None:
         # one transfer for all layers: this is the host sync of an update
@@ -155,7 +176,8 @@ def _clear(param: nn.Parameter, kept: Tensor, alive: Tensor, optimizer: torch.op
 
 
 def _typical_second_moment(second: Tensor, kept: Tensor, alive: Tensor) -> None:
-    # Adam corrects its bias by a step count that all weights share: with a second moment of 0 a grown weight's first step would
-    # be far too long, so it starts from the mean over the layer's surviving weights.
+    # Adam corrects its bias by a step count that all weights share: with a second moment of 0 a grown
+    # weight's first step would be far too long, so it starts from the mean over the layer's surviving
+    # weights.
     mean = second.sum() / kept.sum().clamp(min=1)
     second.copy_(torch.where(alive & ~kept, mean, second))

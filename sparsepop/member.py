@@ -31,10 +31,11 @@ class Task:
 
 
 class Member:
-    """Model, optimizer, masks, memory of the methods, step and FLOPs so far. Made by `build` or `restore`, never directly.
+    """Model, optimizer, masks, memory of the methods, step and FLOPs so far. Made by `build` or `restore`,
+    never directly.
 
-    Randomness is drawn from (seed, step) and is therefore no state: a member resumed is bit for bit the member that went on, and one
-    that takes another's state over keeps its own randomness.
+    Randomness is drawn from (seed, step) and is therefore no state: a member resumed is bit for bit the
+    member that went on, and one that takes another's state over keeps its own randomness.
     """
 
     def __init__(self, recipe: Recipe, seed: int, task: Task, model: nn.Module, device: torch.device) -> None:
@@ -64,14 +65,20 @@ class Member:
         """A new member at step 0, its weights drawn from `seed`."""
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(mix(seed, 0))
-            member = cls(recipe, seed, task, build(recipe.model, task.shape, task.classes), torch.device(device))
+            member = cls(
+                recipe, seed, task, build(recipe.model, task.shape, task.classes), torch.device(device)
+            )
         for method in recipe.methods:
             method.start(member)
         return member
 
     @classmethod
-    def restore(cls, recipe: Recipe, seed: int, task: Task, state: State, device: str | torch.device = "cpu") -> Member:
-        """A member of `recipe` that goes on from `state`, its own or another's; the recipe's hyperparameters stand."""
+    def restore(
+        cls, recipe: Recipe, seed: int, task: Task, state: State, device: str | torch.device = "cpu"
+    ) -> Member:
+        """A member of `recipe` that goes on from `state`, its own or another's; the recipe's hyperparameters
+        stand.
+        """
         with torch.device("meta"):
             bare = build(recipe.model, task.shape, task.classes)
         member = cls(recipe, seed, task, bare.to_empty(device=device), torch.device(device))
@@ -90,7 +97,9 @@ class Member:
         }
 
     def load(self, state: State) -> None:
-        """Copy `state` in. The optimizer takes over its buffers alone, never learning rates; none at all from another type of it."""
+        """Copy `state` in. The optimizer takes over its buffers alone, never learning rates; none at all from
+        another type of it.
+        """
         self.model.load_state_dict(state["model"])
         self.masks.load_state_dict(state["masks"])
         self.optimizer.state.clear()
@@ -129,12 +138,16 @@ class Member:
         return lr
 
     def count_step(self) -> None:
-        """The optimizer has stepped: advance the clock and book 3 forward passes of the sparse network for each sample."""
+        """The optimizer has stepped: advance the clock and book 3 forward passes of the sparse network for
+        each sample.
+        """
         self.train_flops += 3.0 * self.forward_flops * self.recipe.batch
         self.step += 1
 
     def count_dense_gradients(self) -> None:
-        """Book this step's weight gradients as dense ones: (dense - sparse) forward FLOPs more for each sample."""
+        """Book this step's weight gradients as dense ones: (dense - sparse) forward FLOPs more for each
+        sample.
+        """
         self.train_flops += (self.costs.dense_flops - self.forward_flops) * self.recipe.batch
 
     @property
@@ -161,7 +174,9 @@ class Member:
 
 
 def _copy_like(param: nn.Parameter, value: Any) -> Any:
-    """A copy of an optimizer's buffer, in the type and memory layout of `param`: fused optimizers rely on both."""
+    """A copy of an optimizer's buffer, in the type and memory layout of `param`: fused optimizers rely on
+    both.
+    """
     if isinstance(value, Tensor) and value.shape == param.shape:
         return torch.empty_like(param, requires_grad=False).copy_(value)
     return _on_device(value, param.device)

@@ -13,7 +13,9 @@ from sparsepop.schedule import Schedule, as_schedule
 
 @dataclass(frozen=True)
 class SGD:
-    """Stochastic gradient descent with momentum (Nesterov's by choice). `decay_norms=False` spares biases and norms weight decay."""
+    """Stochastic gradient descent with momentum (Nesterov's by choice). `decay_norms=False` spares biases and
+    norms weight decay.
+    """
 
     lr: float | Schedule = 0.1
     momentum: float = 0.9
@@ -57,7 +59,9 @@ def _check(lr: float | Schedule, weight_decay: float) -> None:
         raise ValueError(f"weight decay must not be negative, got {weight_decay}")
 
 
-def _groups(params: Iterable[nn.Parameter], weight_decay: float, decay_norms: bool) -> list[dict[str, object]]:
+def _groups(
+    params: Iterable[nn.Parameter], weight_decay: float, decay_norms: bool
+) -> list[dict[str, object]]:
     params = list(params)
     spared = {id(p) for p in params if getattr(p, "no_decay", False) or (p.ndim < 2 and not decay_norms)}
     groups: list[dict[str, object]] = [

@@ -14,10 +14,11 @@ PRECISIONS = ("float32", "bfloat16", "float64")
 class Recipe:
     """Everything that decides how one network is trained, but for its seed and its data.
 
-    `steps` and `report` count optimizer steps; `batch` is the global batch; `keep_dense` names prunable weights that stay dense and out
-    of every count of prunable weights; `clip` bounds the gradient's norm, taken over alive weights only. `bfloat16` means autocast over
-    float32 weights; `float64` is for tests. Raises ValueError where a value cannot work, also when a method's density would
-    not be reached within `steps`.
+    `steps` and `report` count optimizer steps; `batch` is the global batch; `keep_dense` names prunable
+    weights that stay dense and out of every count of prunable weights; `clip` bounds the gradient's norm,
+    taken over alive weights only. `bfloat16` means autocast over float32 weights; `float64` is for tests.
+    Raises ValueError where a value cannot work, also when a method's density would not be reached within
+    `steps`.
     """
 
     model: str
@@ -34,7 +35,9 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch < 1:
-            raise ValueError(f"steps and batch must be at least 1, got steps={self.steps} and batch={self.batch}")
+            raise ValueError(
+                f"steps and batch must be at least 1, got steps={self.steps} and batch={self.batch}"
+            )
         if self.precision not in PRECISIONS:
             raise ValueError(f"unknown precision {self.precision!r}: choose one of {', '.join(PRECISIONS)}")
         if not 0.0 <= self.label_smoothing < 1.0:
@@ -45,7 +48,7 @@ class Recipe:
             self._check_method(method)
 
     def density_at(self, step: int) -> float:
-        """The density promised once `step` steps are done: that of the last method that promises one, else 1."""
+        """The density promised after `step` steps: that of the last method that promises one, else 1."""
         promises = [method.density_at(step) for method in self.methods]
         return next((promise for promise in reversed(promises) if promise is not None), 1.0)
 
@@ -59,6 +62,6 @@ class Recipe:
             raise ValueError(f"methods must hold Method objects, got {method!r}")
         if method.settled_at() > self.steps:
             raise ValueError(
-                f"{type(method).__name__} reaches its density at step {method.settled_at()}, after the last step {self.steps}: "
-                "shorten its schedule or train longer"
+                f"{type(method).__name__} reaches its density at step {method.settled_at()}, "
+                f"after the last step {self.steps}: shorten its schedule or train longer"
             )

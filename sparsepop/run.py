@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from sparsepop.experiment import ConfigError, config_modules, load
+from sparsepop.config import ConfigError, config_modules, load
 from sparsepop.results import ResultsError
 from sparsepop.storage import Storage, StorageError
 
@@ -59,12 +59,18 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m sparsepop.run", description=__doc__)
     parser.add_argument("config", help="a Python file that exports EXPERIMENT")
     parser.add_argument("--data", help="a data set's name or its folder, in place of the config's")
-    parser.add_argument("--storage", default="results", help="folder or URI that holds all experiments (default: results)")
-    parser.add_argument("--address", help="a running Ray cluster (auto, or host:port); default: this machine alone")
+    parser.add_argument(
+        "--storage", default="results", help="folder or URI that holds all experiments (default: results)"
+    )
+    parser.add_argument(
+        "--address", help="a running Ray cluster (auto, or host:port); default: this machine alone"
+    )
     parser.add_argument("--members", type=int, help="size of the population, in place of the config's")
     parser.add_argument("--workers", type=int, help="data-parallel workers for each member")
     parser.add_argument("--smoke", action="store_true", help="the config's small variant")
-    parser.add_argument("--fresh", action="store_true", help="delete what an earlier run of this experiment left")
+    parser.add_argument(
+        "--fresh", action="store_true", help="delete what an earlier run of this experiment left"
+    )
     return parser
 
 

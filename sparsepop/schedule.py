@@ -33,8 +33,9 @@ class Constant:
 class Ramp:
     """From `start` to `final` between the steps `begin` and `end`, flat before and after.
 
-    `shape` bends the way between: `linear`; `cosine` (half a period, as in RigL, Evci et al. 2020, section 3);
-    `cubic` (steep first, flat at the end: final + (start - final)(1 - progress)^3, Zhu & Gupta 2017, equation 1).
+    `shape` bends the way between: `linear`; `cosine` (half a period, as in RigL, Evci et al. 2020, section
+    3); `cubic` (steep first, flat at the end: final + (start - final)(1 - progress)^3, Zhu & Gupta 2017,
+    equation 1).
     """
 
     start: float

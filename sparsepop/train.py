@@ -71,10 +71,11 @@ class Report:
 
 
 def train(member: Member, data: Batches, *, every: int, until: int | None = None) -> Iterator[Report]:
-    """Train `member` to step `until` (default: the recipe's end), yielding a report at each multiple of `every` and at the end.
+    """Train `member` to step `until` (default: the recipe's end), yielding a report at each multiple of
+    `every` and at the end.
 
-    At the recipe's last step the methods finish, in reverse order, and the report carries the test score. Nothing is kept
-    between reports but the member, so the caller may save, exchange or stop at any of them.
+    At the recipe's last step the methods finish, in reverse order, and the report carries the test score.
+    Nothing is kept between reports but the member, so the caller may save, exchange or stop at any of them.
     """
     if every < 1:
         raise ValueError(f"reports need at least one step between them, got every={every}")
@@ -92,7 +93,9 @@ def train(member: Member, data: Batches, *, every: int, until: int | None = None
 
 
 def train_step(member: Member, images: Tensor, labels: Tensor) -> Tensor:
-    """One optimizer step on a batch (N, C, H, W), (N,); returns its loss, a detached scalar. No host sync unless a method's update is due."""
+    """One optimizer step on a batch (N, C, H, W), (N,); returns its loss, a detached scalar. No host sync
+    unless a method's update is due.
+    """
     recipe, masks = member.recipe, member.masks
     member.optimizer.zero_grad(set_to_none=True)
     with member.autocast():
@@ -114,14 +117,16 @@ def train_step(member: Member, images: Tensor, labels: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def evaluate(member: Member, batches: Iterable[tuple[Tensor, Tensor]]) -> Score:
-    """Loss and accuracy over `batches` (NaN when there are none), in evaluation mode, one host sync for all."""
+    """Loss and accuracy over `batches` (NaN when there are none), in evaluation mode; syncs the host once."""
     member.model.eval()
     totals = torch.zeros(3, dtype=torch.float64, device=member.device)
     for images, labels in batches:
         with member.autocast():
             output = member.model(member.prepare(images))
         loss = F.cross_entropy(_wide(output), labels, reduction="sum")
-        totals += torch.stack([loss, (output.argmax(1) == labels).sum(), torch.tensor(len(labels), device=loss.device)])
+        totals += torch.stack(
+            [loss, (output.argmax(1) == labels).sum(), torch.tensor(len(labels), device=loss.device)]
+        )
     loss, correct, count = totals.tolist()
     return Score(loss / count, correct / count) if count else Score(math.nan, math.nan)
 
@@ -134,7 +139,9 @@ def _train_to(member: Member, data: Batches, stop: int) -> tuple[float, float]:
     begin, lr = member.step, 0.0
     while member.step < stop:
         lr = member.set_learning_rate()
-        losses += train_step(member, *data.batch(member.seed, member.step, recipe.batch, augment=recipe.augment))
+        losses += train_step(
+            member, *data.batch(member.seed, member.step, recipe.batch, augment=recipe.augment)
+        )
     return float(losses) / (member.step - begin), lr
 
 

@@ -16,21 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparsepop.experiment import (
-    PBT,
-    ConfigError,
-    Experiment,
-    Grid,
-    Resources,
-    Sampled,
-    check,
-    config_modules,
-    describe,
-    differences,
-    load,
-    member_seeds,
-    to_json,
-)
+from sparsepop.config import ConfigError, check, config_modules, describe, load
+from sparsepop.describe import differences, to_json
+from sparsepop.experiment import PBT, Experiment, Grid, Resources, Sampled, member_seeds
 from sparsepop.space import Choice, Domain, Integers, LogUniform
 
 SPACE: dict[str, Domain] = {"lr": LogUniform(1e-3, 1), "cycle": Integers(1, 9)}

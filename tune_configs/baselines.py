@@ -1,4 +1,4 @@
-"""Dense, static, SET, RigL, GMP and GraNet at 90 to 99% sparsity on MNIST, each with the same budget and three seeds."""
+"""Dense, static, SET, RigL, GMP and GraNet at 90 to 99% sparsity on MNIST: equal budgets, three seeds."""
 
 from typing import Any
 
@@ -33,4 +33,6 @@ def experiment(data: str = "mnist", smoke: bool = False) -> Experiment:
 
     names = ("static", "set", "rigl", "gmp", "granet")
     runs = [("dense", 1.0), *((name, density) for density in (0.1, 0.05, 0.02, 0.01) for name in names)]
-    return Experiment("baselines", recipe, data, Grid({"run": runs}, seeds=1 if smoke else 3), generation=steps)
+    return Experiment(
+        "baselines", recipe, data, Grid({"run": runs}, seeds=1 if smoke else 3), generation=steps
+    )

@@ -22,4 +22,6 @@ def experiment(data: str = "cifar10", epochs: int = 10) -> Experiment:
         optimizer = SGD(lr=Cosine(0.1, 0.0, steps), nesterov=True, weight_decay=5e-4)
         return Recipe("resnet-20", steps, methods, optimizer, precision="bfloat16", channels_last=True)
 
-    return Experiment("cifar-baselines", recipe, data, Grid({"run": RUNS}, seeds=3), epoch, resources=Resources(cpus=1))
+    return Experiment(
+        "cifar-baselines", recipe, data, Grid({"run": RUNS}, seeds=3), epoch, resources=Resources(cpus=1)
+    )

@@ -1,4 +1,4 @@
-"""RigL at 90% sparsity under population-based training, on MNIST (LeNet-300-100) or CIFAR-10 (ResNet-20), as --data says."""
+"""Population-based training of RigL at 90% sparsity: LeNet-300-100 on MNIST or ResNet-20 on CIFAR-10 (--data)."""
 
 from pathlib import PurePath
 from typing import Any
@@ -19,7 +19,7 @@ SPACE = {
 
 
 def experiment(data: str = "mnist", smoke: bool = False) -> Experiment:
-    """The population on `data`: 10 epochs in 10 generations; --smoke: 2 members and 2 generations of 20 steps."""
+    """Four members on `data`, ten epochs in ten generations; --smoke: two members, two short generations."""
     name = PurePath(data).name
     model = {"mnist": "lenet-300-100"}.get(name, "resnet-20")
     generation = 20 if smoke else open_data(data).steps_per_epoch(128)

@@ -12,21 +12,22 @@ if TYPE_CHECKING:
 
 
 class Method:
-    """A frozen dataclass of hyperparameters with hooks; it holds no state. What training produces lives in the member alone.
+    """A frozen dataclass of hyperparameters with hooks. It holds no state: what training produces lives in the
+    member alone.
 
     One step, and where the hooks lie in it:
 
-        build        surgery                                  at every build, before masks and optimizer exist
-        step 0       start                                    once, never after a restore
-        each step    forward, loss + penalty, backward
-                     after_backward                           gradients are still dense; member.step = steps completed so far
-                     gradients masked, clipped; optimizer steps; member.step counts it
-                     after_step                               weights, masks and member.step agree
-        report       measure                                  numbers for the report
-        end          finish (in reverse order)                leaves a plain network with its masks
+        build        surgery          at every build, before masks and optimizer exist
+        step 0       start            once, never after a restore
+        each step    (forward; loss + penalty; backward)
+                     after_backward   gradients are still dense; member.step is the steps completed before
+                     (gradients masked, then clipped; the optimizer steps; member.step counts it)
+                     after_step       weights, masks and member.step agree
+        report       measure          numbers for the report
+        end          finish           in reverse order; leaves a plain network with its masks
 
-    A recipe holds a tuple of methods; the loop calls each hook in the tuple's order. A method keeps what it must remember in
-    `member.memory_of(self)`, which travels with the member's state.
+    A recipe holds a tuple of methods; the loop calls each hook in the tuple's order. A method keeps what it
+    must remember in `member.memory_of(self)`, which travels with the member's state.
     """
 
     soft: ClassVar[bool] = False

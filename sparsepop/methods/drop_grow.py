@@ -23,15 +23,17 @@ GROWTH = ("gradient", "random")
 
 @dataclass(frozen=True)
 class DropGrow(Method):
-    """At every update drop the `fraction` of each layer's alive weights that are smallest, and grow as many elsewhere.
+    """At every update drop the `fraction` of each layer's alive weights that are smallest, and grow as many
+    elsewhere.
 
-    `grow="gradient"` takes the dead weights with the largest gradient (RigL, Evci et al. 2020, algorithm 1), `"random"` any (SET,
-    Mocanu et al. 2018). `density` is the share alive, constant or a schedule; None keeps the count that each layer has, for use
-    beside a method that sets it. A weight dropped and grown in the same update keeps its value and momentum, as in both papers' code.
+    `grow="gradient"` takes the dead weights with the largest gradient (RigL, Evci et al. 2020, algorithm 1),
+    `"random"` any (SET, Mocanu et al. 2018). `density` is the share alive, constant or a schedule; None keeps
+    the count that each layer has, for use beside a method that sets it. A weight dropped and grown in the
+    same update keeps its value and momentum, as in both papers' code.
 
-    Deviations: counts are exact (published code loses weights to ties and zero gradients); the step of an update is also taken, on
-    the new masks, where RigL's code skips it; where `density` changes for the last time, masks are pruned to it exactly,
-    whether or not an update is due.
+    Deviations: counts are exact (published code loses weights to ties and zero gradients); the step of an
+    update is also taken, on the new masks, where RigL's code skips it; where `density` changes for the last
+    time, masks are pruned to it exactly, whether or not an update is due.
     """
 
     density: float | Schedule | None
@@ -87,10 +89,14 @@ class DropGrow(Method):
             return member.masks.counts
         return allocate(member.masks.shapes, as_schedule(self.density)(member.step), self.distribution)
 
-    def _update(self, member: Member, targets: Mapping[str, int], fraction: float, scores: Mapping[str, Tensor]) -> None:
+    def _update(
+        self, member: Member, targets: Mapping[str, int], fraction: float, scores: Mapping[str, Tensor]
+    ) -> None:
         masks = member.masks
         new = {
-            name: drop_and_grow(masks.params[name], masks.tensors[name], scores[name], masks.counts[name], target, fraction)
+            name: drop_and_grow(
+                masks.params[name], masks.tensors[name], scores[name], masks.counts[name], target, fraction
+            )
             for name, target in targets.items()
             if target < masks.params[name].numel() or masks.is_sparse(name)
         }
@@ -99,13 +105,17 @@ class DropGrow(Method):
     def _random_scores(self, member: Member) -> dict[str, Tensor]:
         generator = member.generator("growth")
         return {
-            name: torch.rand(param.shape, generator=generator).to(param.device) for name, param in member.masks.params.items()
+            name: torch.rand(param.shape, generator=generator).to(param.device)
+            for name, param in member.masks.params.items()
         }
 
 
 @torch.no_grad()
-def drop_and_grow(weight: Tensor, mask: Tensor, score: Tensor, alive: int, target: int, fraction: float) -> Tensor:
-    """The new mask, with exactly `target` alive: the strongest of the `alive` ones in `mask` stay, the best-scored others join.
+def drop_and_grow(
+    weight: Tensor, mask: Tensor, score: Tensor, alive: int, target: int, fraction: float
+) -> Tensor:
+    """The new mask, with exactly `target` alive: the strongest of the `alive` ones in `mask` stay, the
+    best-scored others join.
 
     int(fraction x alive) weights are replaced, fewer where the layer has no room for so many.
     """

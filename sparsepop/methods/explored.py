@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Explored(Method):
-    """Report R_s, the share of prunable weights that were ever alive (ITOP, Liu et al. 2021, section 3). Stands after the methods
-    that change masks; costs one boolean per weight."""
+    """Report R_s, the share of prunable weights that were ever alive (ITOP, Liu et al. 2021, section 3).
+    Stands after the methods that change masks; costs one boolean per weight.
+    """
 
     def start(self, member: Member) -> None:
         self._remember(member)

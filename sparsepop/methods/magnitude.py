@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Magnitude(Method):
-    """Prune the smallest alive weights down to `density` of the step, at every update and where the schedule ends.
+    """Prune the smallest alive weights down to `density` of the step, at every update and where the schedule
+    ends.
 
-    `scope`: `global` ranks all weights together, each layer keeping at least its largest; a distribution (uniform, er, erk) gives each
-    layer its own budget. With a cubic ramp this is GMP (Zhu & Gupta 2017); before `DropGrow(density=None)` it is GraNet (Liu
-    et al. 2021, algorithm 1). Pruned weights do not come back through this method.
+    `scope`: `global` ranks all weights together, each layer keeping at least its largest; a distribution
+    (uniform, er, erk) gives each layer its own budget. With a cubic ramp this is GMP (Zhu & Gupta 2017);
+    before `DropGrow(density=None)` it is GraNet (Liu et al. 2021, algorithm 1). Pruned weights do not come
+    back through this method.
     """
 
     density: float | Schedule
@@ -54,13 +56,16 @@ class Magnitude(Method):
 
 
 def prune(masks: Masks, density: float, scope: str, optimizer: torch.optim.Optimizer | None = None) -> None:
-    """Keep the largest alive weights, round(density x all) of them; nothing happens where fewer are alive already."""
+    """Keep the largest alive weights, round(density x all) of them; nothing happens where fewer are alive
+    already.
+    """
     sizes = {name: param.abs().detach() for name, param in masks.params.items()}
     if scope == "global":
         keep = round(density * masks.total)
         if keep < len(sizes):
             raise ValueError(
-                f"density {density} keeps {keep} of {masks.total} weights, fewer than the {len(sizes)} layers: "
+                f"density {density} keeps {keep} of {masks.total} weights, fewer than "
+                f"the {len(sizes)} layers: "
                 f"use at least {len(sizes) / masks.total:.3g}"
             )
         if keep < masks.alive:

@@ -1,4 +1,6 @@
-"""The baselines by their published names, as tuples of methods with their papers' settings, scaled to a run of `steps`."""
+"""The baselines by their published names, as tuples of methods with their papers' settings, scaled to a run
+of `steps`.
+"""
 
 from __future__ import annotations
 
@@ -25,27 +27,31 @@ def static(density: float, distribution: str = "erk") -> Methods:
 def sparse_evolution(
     density: float, steps: int, *, fraction: float = 0.3, interval: int = 100, distribution: str = "erk"
 ) -> Methods:
-    """SET (Mocanu et al. 2018) on RigL's timetable, as in RigL's own comparison: random growth until 3/4 of the run."""
+    """SET (Mocanu et al. 2018) on RigL's timetable, as in RigL's own comparison: random growth until 3/4 of
+    the run.
+    """
     return (DropGrow(density, *_until_three_quarters(fraction, interval, steps), "random", distribution),)
 
 
 def rigl(
     density: float, steps: int, *, fraction: float = 0.3, interval: int = 100, distribution: str = "erk"
 ) -> Methods:
-    """RigL (Evci et al. 2020): growth by gradient, the fraction annealed by a cosine to 0 at 3/4 of the run."""
+    """RigL (Evci et al. 2020): growth by gradient, the fraction falls by a cosine to 0 at 3/4 of the run."""
     return (DropGrow(density, *_until_three_quarters(fraction, interval, steps), "gradient", distribution),)
 
 
 def rigl_itop(
     density: float, steps: int, *, fraction: float = 0.5, interval: int = 4000, distribution: str = "erk"
 ) -> Methods:
-    """RigL-ITOP (Liu et al. 2021): rare updates to the very end, the fraction annealed by a cosine to 0.005."""
+    """RigL-ITOP (Liu et al. 2021): rare updates to the very end, the fraction falls by a cosine to 0.005."""
     every = Every(interval, begin=interval)
     return (DropGrow(density, Cosine(fraction, 0.005, steps), every, "gradient", distribution), Explored())
 
 
 def gmp(density: float, steps: int, *, interval: int = 100, begin: float = 0.0, end: float = 0.75) -> Methods:
-    """Gradual magnitude pruning (Zhu & Gupta 2017) from dense, global; `begin` and `end` are shares of the run."""
+    """Gradual magnitude pruning (Zhu & Gupta 2017) from dense, global; `begin` and `end` are shares of the
+    run.
+    """
     first, last = round(begin * steps), round(end * steps)
     return (Magnitude(Cubic(1.0, density, last, first), Every(interval, first, last)),)
 
@@ -59,12 +65,15 @@ def granet(
     interval: int = 1000,
     end: float = 0.5,
 ) -> Methods:
-    """GraNet (Liu et al. 2021): gradual pruning until `end` of the run, each pruning step followed by regrowing by gradient.
+    """GraNet (Liu et al. 2021): gradual pruning until `end` of the run, each pruning step followed by
+    regrowing by gradient.
 
     `initial=1` is dense to sparse, `initial=0.5` sparse to sparse (random masks by erk).
     """
     start: Methods = (Static(initial),) if initial < 1.0 else ()
-    prune = Magnitude(Cubic(initial, density, round(end * steps)), Every(interval, interval, round(end * steps)))
+    prune = Magnitude(
+        Cubic(initial, density, round(end * steps)), Every(interval, interval, round(end * steps))
+    )
     regrow = DropGrow(None, Cosine(fraction, 0.005, steps), Every(interval, interval), "gradient")
     return (*start, prune, regrow)
 

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Static(Method):
-    """Train a random subnetwork: `density` spread over the layers as `distribution` (uniform, er, erk) says, exact to the weight."""
+    """Train a random subnetwork: `density` spread over the layers as `distribution` (uniform, er, erk) says,
+    exact to the weight.
+    """
 
     density: float
     distribution: str = "erk"
@@ -36,4 +38,6 @@ def set_random_masks(member: Member, counts: Mapping[str, int]) -> None:
     """Give each layer a random mask with exactly the given number of alive weights."""
     generator = member.generator("initial masks")
     shapes = member.masks.shapes
-    member.masks.set({name: random_mask(shapes[name], n, generator) for name, n in counts.items()}, member.optimizer)
+    member.masks.set(
+        {name: random_mask(shapes[name], n, generator) for name, n in counts.items()}, member.optimizer
+    )
