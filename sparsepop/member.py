@@ -170,7 +170,7 @@ class Member:
     def _place(self, model: nn.Module) -> nn.Module:
         dtype = torch.float64 if self.recipe.precision == "float64" else None
         model = model.to(self.device, dtype)
-        return model.to(memory_format=torch.channels_last) if self.recipe.channels_last else model  # type: ignore[call-overload]
+        return model.to(memory_format=torch.channels_last) if self.recipe.channels_last else model
 
 
 def _copy_like(param: nn.Parameter, value: Any) -> Any:

@@ -175,6 +175,7 @@ class Choice:
 
 
 Domain = Uniform | LogUniform | Integers | Choice
+Space = Mapping[str, Domain]
 
 
 def check_space(space: Mapping[str, Domain]) -> None:

@@ -102,7 +102,7 @@ def train_step(member: Member, images: Tensor, labels: Tensor) -> Tensor:
         output = member.model(member.prepare(images))
     loss = F.cross_entropy(_wide(output), labels, label_smoothing=recipe.label_smoothing)
     penalties = [each for method in recipe.methods if (each := method.penalty(member)) is not None]
-    (loss if not penalties else torch.stack([loss, *penalties]).sum()).backward()  # type: ignore[no-untyped-call]
+    (loss if not penalties else torch.stack([loss, *penalties]).sum()).backward()
     for method in recipe.methods:
         method.after_backward(member)
     masks.mask_gradients()

@@ -7,7 +7,7 @@ from sparsepop.methods import rigl
 from sparsepop.optim import SGD
 from sparsepop.recipe import Recipe
 from sparsepop.schedule import Cosine
-from sparsepop.space import Integers, LogUniform, Uniform
+from sparsepop.space import Integers, LogUniform, Space, Uniform
 
 STEPS = 1600
 
@@ -22,7 +22,7 @@ def recipe(hp: dict[str, Any]) -> Recipe:
     )
 
 
-SPACE = {
+SPACE: Space = {
     "lr": LogUniform(1e-3, 0.3),
     "fraction": Uniform(0.05, 0.6),
     "interval": Integers(10, 200, log=True),

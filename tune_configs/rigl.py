@@ -1,4 +1,4 @@
-"""Population-based training of RigL at 90% sparsity: LeNet-300-100 on MNIST or ResNet-20 on CIFAR-10 (--data)."""
+"""Population-based training of RigL at 90% sparsity, on MNIST or CIFAR-10 as --data says."""
 
 from pathlib import PurePath
 from typing import Any
@@ -9,9 +9,9 @@ from sparsepop.methods import rigl
 from sparsepop.optim import SGD
 from sparsepop.recipe import Recipe
 from sparsepop.schedule import Cosine
-from sparsepop.space import Integers, LogUniform, Uniform
+from sparsepop.space import Integers, LogUniform, Space, Uniform
 
-SPACE = {
+SPACE: Space = {
     "lr": LogUniform(0.01, 0.4),
     "fraction": Uniform(0.1, 0.6),
     "interval": Integers(25, 400, log=True),

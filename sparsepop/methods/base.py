@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Method:
-    """A frozen dataclass of hyperparameters with hooks. It holds no state: what training produces lives in the
+    """A frozen dataclass of hyperparameters with hooks. It holds no state: what training makes lives in the
     member alone.
 
     One step, and where the hooks lie in it:
