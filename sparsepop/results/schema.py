@@ -55,9 +55,9 @@ SCHEMAS: dict[str, pa.Schema] = {
         _json("hardware"),
         pa.field("message", pa.string()),
     ),
-    # One row per report. seconds: device-seconds of this member so far; train_flops: of its lineage so far;
-    # inference_flops and dense_flops: one input through the sparse and the dense net; others: learnables
-    # that are not prunable; test_*: null except where final is set.
+    # One row per report. seconds and train_flops: what this member has spent itself so far, whoever's weights
+    # it holds now; inference_flops and dense_flops: one input through the sparse and the dense net; others:
+    # learnables that are not prunable; test_*: null except where final is set.
     "reports": _schema(
         *_WHO,
         *_WHEN,

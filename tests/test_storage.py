@@ -1,0 +1,194 @@
+"""Storage: the same promises on a local disk and on a pyarrow file system that is not local."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from pyarrow import fs
+
+from sparsepop import storage as storage_module
+from sparsepop.storage import Storage, StorageError
+
+
+@pytest.fixture(params=["local", "folders", "memory"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Storage:
+    """An empty storage: local, on pyarrow's file system in memory, or on one that needs its folders made."""
+    if request.param == "local":
+        return Storage(str(tmp_path / "root"))
+    if request.param == "memory":
+        return Storage(f"mock:///{uuid4().hex}")
+    below = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
+    monkeypatch.setattr(storage_module, "_connect", lambda uri: (below, "bucket"))
+    return Storage("s3://key:secret@bucket/root?region=here")
+
+
+def _everything(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def _no_space(*_: Any, **__: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_what_is_written_comes_back(place: Storage) -> None:
+    place.write("a/b/c.gz", b"\x00one")  # an ending that pyarrow would compress by
+    place.write("a/ä ö?#%.bin", b"")
+    assert place.read("a/b/c.gz") == b"\x00one"
+    assert place.read("a/ä ö?#%.bin") == b""
+    place.write("a/b/c.gz", b"2")
+    assert place.read("a/b/c.gz") == b"2"
+
+
+def test_names_are_sorted_direct_and_without_temporary_files(place: Storage) -> None:
+    for path in ("t/b", "t/a/deep", "t/.hidden", "t/.0123.tmp", "t/c.tmp"):
+        place.write(path, b"x")
+    assert place.names("t") == [".hidden", "a", "b", "c.tmp"]
+    assert place.names() == ["t"]
+    assert place.names("absent") == place.names("t/b") == []
+
+
+def test_existence_and_deletion(place: Storage) -> None:
+    assert not place.exists()
+    place.write("t/a/x", b"x")
+    place.write("t/b", b"x")
+    assert place.exists()
+    assert place.exists("t")
+    assert place.exists("t/a/x")
+    place.delete("t/b")
+    place.delete("t/b")
+    assert place.names("t") == ["a"]
+    place.delete_tree("t")
+    place.delete_tree("t")
+    assert not place.exists("t/a/x")
+    assert not place.exists("t")
+
+
+def test_deleting_the_whole_tree_leaves_other_roots_alone(place: Storage) -> None:
+    place.child("one").write("x", b"1")
+    place.child("two").write("x", b"2")
+    place.child("one").delete_tree()
+    assert not place.exists("one/x")
+    assert place.read("two/x") == b"2"
+
+
+def test_an_absent_file_is_not_found(place: Storage) -> None:
+    with pytest.raises(FileNotFoundError):
+        place.read("absent")
+
+
+def test_exclusive_writes_once(place: Storage) -> None:
+    place.write("claim", b"first", exclusive=True)
+    with pytest.raises(FileExistsError):
+        place.write("claim", b"second", exclusive=True)
+    assert place.read("claim") == b"first"
+    assert place.names() == ["claim"]
+
+
+def test_children_and_pickles_see_the_same_files(place: Storage) -> None:
+    place.child("a b/c").write("x", b"1")
+    assert place.read("a b/c/x") == b"1"
+    assert place.child("a b").child("c") == place.child("a b/c")
+    again = pickle.loads(pickle.dumps(place))
+    assert again == place
+    assert again.read("a b/c/x") == b"1"
+
+
+@pytest.mark.parametrize("path", ["/etc/x", "../x", "a/../../x", ".."])
+def test_a_path_cannot_leave_its_root(place: Storage, path: str) -> None:
+    with pytest.raises(ValueError, match="leaves its root"):
+        place.write(path, b"")
+
+
+def test_the_probe_leaves_nothing(place: Storage) -> None:
+    place.check_writable()
+    assert place.names() == []
+
+
+def test_the_root_is_made_absolute_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Storage("runs").root == str(tmp_path / "runs")
+    assert Storage("~/runs").root == str(Path("~/runs").expanduser())
+    assert Storage(f"file://{tmp_path}/a%20b").root == str(tmp_path / "a b")
+    with pytest.raises(ValueError, match="give a folder"):
+        Storage("")
+
+
+def test_messages_show_no_keys() -> None:
+    storage = Storage("s3://key:secret@bucket/runs/?region=eu")
+    assert str(storage) == "s3://bucket/runs"
+    assert "secret" not in repr(storage)
+    assert storage.child("a b").root == "s3://key:secret@bucket/runs/a%20b?region=eu"
+
+
+def test_an_unknown_scheme_says_what_to_give() -> None:
+    with pytest.raises(StorageError, match=r"cannot open ftp://host/runs: .*give a local folder"):
+        Storage("ftp://host/runs").names()
+
+
+@pytest.mark.parametrize("broken", ["replace", "fsync"])
+def test_a_failed_write_leaves_the_old_file_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    storage = Storage(str(tmp_path))
+    storage.write("a/x", b"old")
+    monkeypatch.setattr(os, broken, _no_space)
+    with pytest.raises(OSError, match="No space left") as caught:
+        storage.write("a/x", b"new")
+    assert caught.value.errno == errno.ENOSPC
+    assert (tmp_path / "a/x").read_bytes() == b"old"
+    assert _everything(tmp_path) == ["a/x"]
+
+
+def test_a_failed_put_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full:
+        open_output_stream = staticmethod(_no_space)
+
+    monkeypatch.setattr(storage_module, "_connect", lambda uri: (Full(), "bucket"))
+    with pytest.raises(
+        StorageError, match=r"cannot write below s3://bucket/runs: .*No space left.*free space"
+    ):
+        Storage("s3://bucket/runs").check_writable()
+
+
+def test_without_hard_links_exclusive_still_writes_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_links(*_: Any) -> None:
+        raise OSError(errno.EOPNOTSUPP, "no hard links here")
+
+    monkeypatch.setattr(os, "link", no_links)
+    storage = Storage(str(tmp_path))
+    storage.write("claim", b"first", exclusive=True)
+    with pytest.raises(FileExistsError):
+        storage.write("claim", b"second", exclusive=True)
+    assert storage.read("claim") == b"first"
+    monkeypatch.setattr(os, "replace", _no_space)
+    with pytest.raises(OSError, match="No space left"):
+        storage.write("other", b"", exclusive=True)
+    assert _everything(tmp_path) == ["claim"]
+
+
+def test_a_place_below_a_file_is_not_writable(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StorageError) as caught:
+        Storage(str(tmp_path / "file/runs")).check_writable()
+    message = str(caught.value)
+    assert str(tmp_path / "file/runs") in message
+    assert "Not a directory" in message
+    assert "choose another place" in message
+    assert "\n" not in message
+
+
+def test_a_read_only_place_is_not_writable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "makedirs", refused)
+    with pytest.raises(StorageError, match=r"Permission denied.*grant access"):
+        Storage(str(tmp_path)).check_writable()
