@@ -505,6 +505,18 @@ def test_leaderboard(scored: Storage) -> None:
     )
 
 
+def test_the_lowest_score_leads_where_the_mode_is_min(scored: Storage) -> None:
+    scored.write("experiment.json", json.dumps({"mode": "min"}).encode())
+    assert leaderboard(scored)["member"].tolist() == [0, 1, 2, 3]
+
+
+def test_of_equal_scores_the_lower_loss_leads(storage: Storage) -> None:
+    for member, loss in enumerate((0.3, 0.1, 0.2)):
+        _start(storage, member)
+        _report(storage, member, 10, score=0.5, validation_loss=loss)
+    assert leaderboard(storage)["member"].tolist() == [1, 2, 0]
+
+
 def test_a_later_attempt_brings_its_own_hp(scored: Storage) -> None:
     _start(scored, 0, attempt=1, step=30, hp={"lr": 7})
     board = leaderboard(scored).set_index("member")

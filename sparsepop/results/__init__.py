@@ -1,5 +1,6 @@
 """What an experiment leaves behind: tables of Parquet parts, their writer, and the ways to read them."""
 
+from sparsepop.results.hyper import hyperparameters
 from sparsepop.results.lineage import ancestors, leaderboard, lineage
 from sparsepop.results.reader import read
 from sparsepop.results.schema import SCHEMA_VERSION, SCHEMAS, ResultsError
@@ -11,6 +12,7 @@ __all__ = [
     "ResultsError",
     "Writer",
     "ancestors",
+    "hyperparameters",
     "leaderboard",
     "lineage",
     "read",

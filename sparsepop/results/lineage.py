@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pandas as pd
 
 from sparsepop.results.reader import Experiment, open_experiment, read
+from sparsepop.storage import Storage
 
 _REPORTED = ("score", "validation_accuracy", "test_accuracy", "density", "alive", "prunable", "seconds")
 _LEADERBOARD = (
@@ -58,7 +61,8 @@ def _exploits(events: pd.DataFrame) -> pd.DataFrame:
 
 
 def leaderboard(experiment: Experiment) -> pd.DataFrame:
-    """One row per member, the best score first (members without one last), from the newest rows of each.
+    """One row per member, the best score first (of equals the lower validation loss; members without a score
+    last), from the newest rows of each. Best is lowest where the experiment's mode is `min`.
 
     Columns: rank (from 1), member, status, step, score, validation_accuracy, test_accuracy (missing before
     the end), density (share of prunable weights alive), alive, prunable, exploits (how often it took a
@@ -73,8 +77,17 @@ def leaderboard(experiment: Experiment) -> pd.DataFrame:
     board["exploits"] = taken.size().reindex(board.index, fill_value=0)
     board["donor"] = taken.last().reindex(board.index)
     board["hp"] = _hp_now(read(storage, "members", superseded=True), events).reindex(board.index)
-    board = board.sort_values("score", ascending=False, na_position="last", kind="stable").reset_index()
+    board["loss"] = newest["validation_loss"]
+    board = board.sort_values(["score", "loss"], ascending=[_mode(storage) == "min", True]).reset_index()
     return board.assign(rank=range(1, len(board) + 1))[list(_LEADERBOARD)]
+
+
+def _mode(storage: Storage) -> str:
+    """Whether the highest (max) or the lowest (min) score of an experiment is the best."""
+    try:
+        return str(json.loads(storage.read("experiment.json")).get("mode", "max"))
+    except FileNotFoundError:
+        return "max"
 
 
 def _hp_now(members: pd.DataFrame, events: pd.DataFrame) -> pd.Series:

@@ -1,26 +1,195 @@
-"""The end of a run, for people: leaderboard, exploits, where the results lie."""
+"""The end of a run, for people: who did how well, what was exchanged, what it cost, where the results lie."""
 
 from __future__ import annotations
 
+import pandas as pd
+from rich import box
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
+from sparsepop.results.hyper import has_repeats, hp_keys
 from sparsepop.results.lineage import leaderboard
 from sparsepop.results.reader import read
+from sparsepop.results.table import hp_text, percent_text
 from sparsepop.storage import Storage
+
+_TOP, _BOTTOM, _ALL = 10, 3, 20  # rows shown of a large population, and the size up to which all are
 
 
 def print_summary(storage: Storage, console: Console) -> None:
-    """Print the leaderboard, the best member and the number of exploits of the experiment in `storage`."""
-    from sparsepop.results.__main__ import _rich
-
+    """Print the experiment in `storage`: its members (runs that repeat one setting grouped), the best one,
+    the exploits, wall and device seconds, and the path of the results. Needs 80 columns; only hp is folded.
+    """
     board = leaderboard(storage)
-    console.print(_rich(board, f"leaderboard of {storage}"))
-    events = read(storage, "events")
-    exploits = int((events["kind"] == "exploit").sum())
-    if len(board):
-        best = board.iloc[0]
-        console.print(
-            f"best: member {best['member']}, score {best['score']:.4f}, test accuracy {best['test_accuracy']:.4f}, "
-            f"{best['alive']:,} of {best['prunable']:,} weights alive; {exploits} exploits"
-        )
-    console.print(f"results: {storage}", soft_wrap=True)
+    if board.empty:
+        _print_path(console, f"no member has started; results: {storage}")
+        return
+    repeated = has_repeats(board)
+    console.print(settings_table(storage, board) if repeated else members_table(board))
+    for line in (best_line(board), cost_line(storage, board)):
+        console.print(line, markup=False, highlight=False)
+    _print_path(console, f"results: {storage}")
+
+
+def _print_path(console: Console, line: str) -> None:
+    """A line taken literally and never broken, so that the path can be copied."""
+    console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
+def members_table(board: pd.DataFrame) -> Table:
+    """One row per member, best first; of more than 20 members the first 10 and the last 3.
+
+    What all members have in common is said once, in the caption: their alive weights, and that the score is
+    their validation accuracy.
+    """
+    cells = _cells(board)
+    caption = "alive weights: " + cells.pop("alive weights").iloc[0] if _same_counts(board) else None
+    table = _table("members, best first", caption, list(map(str, cells)))
+    rows = cells.to_dict("records")
+    left_out = range(_TOP, len(rows) - _BOTTOM if len(rows) > _ALL else _TOP)
+    for index, row in enumerate(rows):
+        if index == _TOP and left_out:
+            table.add_row("…", *[""] * (len(row) - 2), _left_out(board[_TOP : left_out.stop]), style="dim")
+        if index not in left_out:
+            table.add_row(*map(escape, row.values()), style="red" if row["status"] == "failed" else None)
+    return table
+
+
+def _cells(board: pd.DataFrame) -> pd.DataFrame:
+    cells = pd.DataFrame({"#": board["rank"].astype(str), "member": board["member"].astype(str)})
+    cells["status"] = board["status"].astype(str)
+    if not _same(board["score"], board["validation_accuracy"]):
+        cells["score"] = board["score"].map(_number)
+    if board["validation_accuracy"].notna().any():
+        cells["valid.\nacc."] = board["validation_accuracy"].map(_number)
+    cells["test\nacc."] = board["test_accuracy"].map(_number)
+    cells["density"] = board["density"].map(percent_text)
+    cells["alive weights"] = [_alive(row) for _, row in board.iterrows()]
+    if board["exploits"].any():
+        cells["exploits\n(donor)"] = [_exploits(row) for _, row in board.iterrows()]
+    cells["seconds"] = board["seconds"].map(lambda seconds: _number(seconds, ",.0f"))
+    cells["hp"] = board["hp"].map(hp_text, na_action=None)
+    return cells
+
+
+def _table(title: str, caption: str | None, columns: list[str]) -> Table:
+    table = Table(
+        title=title,
+        caption=caption,
+        box=box.SIMPLE_HEAD,
+        padding=0,
+        pad_edge=False,
+        title_justify="left",
+        caption_justify="left",
+    )
+    for column in columns:
+        if column == "hp":
+            table.add_column(column, overflow="fold")
+        else:
+            table.add_column(column, justify="left" if column == "status" else "right", no_wrap=True)
+    return table
+
+
+def _left_out(board: pd.DataFrame) -> str:
+    counts = board["status"].value_counts()
+    kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    return f"{len(board)} members left out" + ("" if set(counts.index) == {"done"} else f" ({kinds})")
+
+
+def _same_counts(board: pd.DataFrame) -> bool:
+    return bool(board["alive"].notna().all()) and len(board[["alive", "prunable"]].drop_duplicates()) == 1
+
+
+def _same(one: pd.Series, other: pd.Series) -> bool:
+    return bool(((one == other) | (one.isna() & other.isna())).all())
+
+
+def _number(value: float, form: str = ".4f") -> str:
+    return "-" if pd.isna(value) else format(value, form)
+
+
+def _alive(row: pd.Series) -> str:
+    return "-" if pd.isna(row["alive"]) else f"{row['alive']:,} / {row['prunable']:,}"
+
+
+def _exploits(row: pd.Series) -> str:
+    return f"{row['exploits']} ({row['donor']})" if row["exploits"] else "0    "
+
+
+def settings_table(storage: Storage, board: pd.DataFrame) -> Table:
+    """One row per setting of the hyperparameters, over its finished runs, in the order of their members.
+
+    Accuracies are mean ± sample standard deviation. The FLOPs of training stand beside their ratio to the
+    dense runs of the same network, where the experiment has such runs.
+    """
+    board = with_train_flops(storage, board).assign(key=hp_keys).sort_values("member")
+    groups = [group for _, group in board.groupby("key", sort=False)]
+    table = _table(
+        "settings, mean ± standard deviation over seeds",
+        "train GFLOPs: of one run (relative to dense)" if board["relative"].notna().any() else None,
+        ["runs", "test\naccuracy", "validation\naccuracy", "density", "train GFLOPs", "hp"],
+    )
+    for group in groups:
+        table.add_row(*map(escape, _setting(group)))
+    return table
+
+
+def _setting(group: pd.DataFrame) -> list[str]:
+    done = group[group["train_flops"].notna()]
+    runs = str(len(done)) if len(done) == len(group) else f"{len(done)} of {len(group)}"
+    accuracies = [_spread(done[column]) for column in ("test_accuracy", "validation_accuracy")]
+    gflops, relative = done["train_flops"].mean() / 1e9, done["relative"].mean()
+    cost = _gflops(gflops) + ("" if pd.isna(relative) else f" ({relative:.3f}x)")
+    return [runs, *accuracies, percent_text(done["density"].mean()), cost, hp_text(group["hp"].iloc[0])]
+
+
+def _spread(values: pd.Series) -> str:
+    deviation = values.std()
+    return _number(values.mean()) + ("" if pd.isna(deviation) else f" ± {deviation:.4f}")
+
+
+def _gflops(gflops: float) -> str:
+    return _number(gflops, ",.0f" if gflops >= 100 else ".3g")
+
+
+def with_train_flops(storage: Storage, board: pd.DataFrame) -> pd.DataFrame:
+    """A leaderboard with train_flops of finished runs, and relative: their ratio to the mean of the dense
+    finished runs with as many prunable weights; both missing where there is nothing to compare."""
+    reports = read(storage, "reports")
+    final = reports[reports["final"]].groupby("member").tail(1).set_index("member")["train_flops"]
+    board = board.assign(train_flops=board["member"].map(final))
+    dense = board[board["density"] == 1].groupby("prunable")["train_flops"].mean()
+    return board.assign(relative=board["train_flops"] / board["prunable"].map(dense).astype(float))
+
+
+def best_line(board: pd.DataFrame) -> str:
+    """Who is best, in words."""
+    best = board.iloc[0]
+    if pd.isna(best["score"]):
+        return "best: nobody has reported yet"
+    tested = "not tested yet"
+    if not pd.isna(best["test_accuracy"]):
+        tested = f"test {best['test_accuracy']:.4f}"
+    kept = f"{best['alive']:,} of {best['prunable']:,} weights alive ({percent_text(best['density'])})"
+    return f"best: member {best['member']}, score {best['score']:.4f}, {tested}, {kept}"
+
+
+def cost_line(storage: Storage, board: pd.DataFrame) -> str:
+    """How often states were taken over, and how long it all took, pauses between attempts left out."""
+    exploits = int(board["exploits"].sum())
+    wall, device = wall_seconds(storage), float(board["seconds"].sum())
+    plural = "" if exploits == 1 else "s"
+    return f"{exploits} exploit{plural}; {wall:,.0f} s wall, {device:,.0f} device-seconds"
+
+
+def wall_seconds(storage: Storage) -> float:
+    """The time during which at least one attempt of one member was at work, from the times of all rows."""
+    tables = [read(storage, table, superseded=True) for table in ("members", "reports")]
+    rows = pd.concat([table[["member", "attempt", "time"]] for table in tables])
+    spans = rows.groupby(["member", "attempt"])["time"].agg(["min", "max"]).sort_values("min")
+    total, until = pd.Timedelta(0), pd.Timestamp.min.tz_localize("UTC")
+    for start, end in zip(spans["min"], spans["max"], strict=True):
+        total += max(end - max(start, until), pd.Timedelta(0))
+        until = max(until, end)
+    return total.total_seconds()
