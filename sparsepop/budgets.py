@@ -57,7 +57,7 @@ def allocate(shapes: Shapes, density: float, distribution: str = "erk") -> dict[
     earlier layer). Raises ValueError when there are fewer weights to keep than layers.
     """
     sizes = {name: math.prod(shape) for name, shape in shapes.items()}
-    total = round(density * sum(sizes.values()))
+    total = round(check_density(density) * sum(sizes.values()))
     if total < len(sizes):
         raise ValueError(
             f"density {density} keeps {total} of {sum(sizes.values())} weights, fewer than "

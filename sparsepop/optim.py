@@ -27,6 +27,8 @@ class SGD:
         _check(self.lr, self.weight_decay)
         if not 0.0 <= self.momentum < 1.0:
             raise ValueError(f"momentum must lie in [0, 1), got {self.momentum}")
+        if self.nesterov and self.momentum == 0.0:
+            raise ValueError("nesterov=True needs momentum above 0, got 0: give it one or leave nesterov out")
 
     def build(self, params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         groups = _groups(params, self.weight_decay, self.decay_norms)
@@ -46,6 +48,8 @@ class AdamW:
 
     def __post_init__(self) -> None:
         _check(self.lr, self.weight_decay)
+        if not all(0.0 <= beta < 1.0 for beta in self.betas):
+            raise ValueError(f"betas must lie in [0, 1), got {self.betas}")
 
     def build(self, params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         groups = _groups(params, self.weight_decay, self.decay_norms)

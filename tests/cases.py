@@ -1,4 +1,4 @@
-"""The table that every contract runs over: name -> a recipe for a short run, and what is known of it beforehand."""
+"""The table that every contract runs over: name -> a short run's recipe and what is known of it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TASK = Task((3, 8, 8), 10)
 
 @dataclass(frozen=True)
 class Case:
-    """`due`: steps (completed before it) whose `train_step` may wait for the device; `densities`: promised after some steps."""
+    """`due`: at which `member.step` a step may wait for the device; `densities`: promised after n steps."""
 
     recipe: Recipe
     due: frozenset[int] = frozenset()
@@ -44,7 +44,7 @@ class Case:
 
 
 class Toy:
-    """Random images whose class a fixed linear map decides; a batch is a pure function of (seed, step, size)."""
+    """Random images whose class a fixed linear map decides; batches depend on (seed, step, size) alone."""
 
     sizes: Mapping[str, int] = {"train": 4 * BATCH, "validation": 20, "test": 30}
 
@@ -70,8 +70,9 @@ def _draw(seed: int, size: int) -> tuple[Tensor, Tensor]:
 
 
 def go(member: Member, data: Toy, steps: int) -> Iterator[int]:
-    """Take `steps` optimizer steps, yielding after each how many are done; no report, no finish."""
+    """Take `steps` optimizer steps, yielding before the first and after each how many are done."""
     member.model.train()
+    yield member.step
     for _ in range(steps):
         member.set_learning_rate()
         train_step(member, *data.batch(member.seed, member.step, member.recipe.batch))
@@ -129,7 +130,7 @@ def _drop_grow() -> dict[str, Case]:
             rigl(0.1, STEPS, interval=3), quarters, optimizer=AdamW(1e-2), clip=0.5, label_smoothing=0.1
         ),
         "rigl-bfloat16": _case(rigl(0.1, STEPS, interval=3), quarters, precision="bfloat16", **wrn),
-        "rigl-keep-dense": _case(rigl(0.05, STEPS, interval=3), quarters, keep_dense=("0.weight",), **wrn),
+        "keep-dense": _case(rigl(0.05, STEPS, interval=3), quarters, keep_dense=("conv1.weight",), **wrn),
         "rigl-itop": _case(rigl_itop(0.1, STEPS, interval=4), (4, 8), {0: 0.1, 12: 0.1}),
         "falling": _case((falling,), quarters, {0: 0.5, 1: 0.5, 4: 0.5 - 0.4 * 3 / 7, 7: 0.1, 12: 0.1}),
         "rising": _case((rising,), (0, 2, 4, 6, 7, 8, 10), {0: 0.05, 5: 0.175, 6: 0.175, 8: 0.3, 12: 0.3}),

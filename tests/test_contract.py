@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
+import cloudpickle  # type: ignore[import-untyped]
 import pytest
 import torch
 import torch.distributed as dist
@@ -166,7 +167,7 @@ def test_another_type_of_optimizer_starts_without_buffers(
 
 
 def test_buffers_follow_the_receivers_memory_format() -> None:
-    """A fused optimizer walks weights and buffers in memory order: a buffer of another layout would silently be shuffled."""
+    """Fused optimizers walk memory in order: a buffer of another layout would silently be shuffled."""
     rows = CASES["static"].recipe
     donor = run(Member.build(rows, 1, TASK), 3)
     for recipe in (rows, replace(rows, channels_last=True)):
@@ -186,7 +187,7 @@ def test_buffers_follow_the_receivers_memory_format() -> None:
 def test_as_many_weights_are_alive_as_the_recipe_promises_after_every_step(case: Case) -> None:
     member = Member.build(case.recipe, 3, TASK)
     promised = {}
-    for step in (0, *go(member, Toy(), STEPS)):
+    for step in go(member, Toy(), STEPS):
         promised[step] = case.recipe.density_at(step)
         masks = member.masks
         assert masks.alive == round(promised[step] * masks.total)
@@ -209,7 +210,7 @@ def test_pruned_weights_their_gradients_and_momentum_are_exactly_zero(case: Case
         stepped.append(member.step)
 
     optimizer.register_step_pre_hook(check_gradients)
-    for _ in (0, *go(member, Toy(), STEPS)):
+    for _ in go(member, Toy(), STEPS):
         for name, param in masks.params.items():
             dead = ~masks.tensors[name]
             buffers = [b for b in optimizer.state[param].values() if b.shape == param.shape]
@@ -272,7 +273,16 @@ class NoWaiting(TorchDispatchMode):
     """Refuses the operations whose result the host needs, so that they would wait for a GPU."""
 
     WAITS = frozenset(
-        {"_local_scalar_dense", "item", "is_nonzero", "nonzero", "masked_select", "equal", "_unique2", "unique_dim"}
+        {
+            "_local_scalar_dense",
+            "item",
+            "is_nonzero",
+            "nonzero",
+            "masked_select",
+            "equal",
+            "_unique2",
+            "unique_dim",
+        }
     )
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -283,29 +293,82 @@ class NoWaiting(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.fixture
-def no_copies_to_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def no_waiting() -> Iterator[None]:
     def refuse(self: Tensor, *_: Any, **__: Any) -> None:
         raise WaitedForDevice("copied to the host")
 
-    for name in ("tolist", "numpy", "cpu"):
-        monkeypatch.setattr(Tensor, name, refuse)
+    with pytest.MonkeyPatch.context() as patch, NoWaiting():
+        for name in ("tolist", "numpy", "cpu"):
+            patch.setattr(Tensor, name, refuse)
+        yield
+
+
+def waits(case: Case, state: State) -> bool:
+    """Whether the next step from `state` needs the host."""
+    member = Member.restore(case.recipe, 3, TASK, state)
+    try:
+        with no_waiting():
+            run(member, 1)
+    except WaitedForDevice:
+        return True
+    return False
 
 
 @every_case
-@pytest.mark.usefixtures("no_copies_to_the_host")
-def test_no_step_waits_for_the_device_unless_it_is_due(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as allowed:
-        allowed.undo()
-        member = Member.build(case.recipe, 3, TASK)
-    waited = set()
-    while member.step < STEPS:
-        step, state = member.step, shipped_quietly(member)
-        try:
-            with NoWaiting():
-                run(member, 1)
-        except WaitedForDevice:
-            waited.add(step)
-            member = unhindered(case, state)
-    assert waited <= case.due
-    assert bool(waited) == bool(case.due)
+def test_no_step_waits_for_the_device_unless_it_is_due(case: Case) -> None:
+    member = Member.build(case.recipe, 3, TASK)
+    waiting = set()
+    for step in range(STEPS):
+        if waits(case, member.state()):
+            waiting.add(step)
+        run(member, 1)
+    assert waiting <= case.due
+    assert bool(waiting) == bool(case.due)
+
+
+# --- ranks
+
+
+@dataclass(frozen=True)
+class AverageGradients(Method):
+    """What data-parallel training does to gradients, by hand."""
+
+    def after_backward(self, member: Member) -> None:
+        params = list(member.model.parameters())
+        summed = torch.cat([param.grad.flatten() for param in params if param.grad is not None])
+        dist.all_reduce(summed)
+        for param, part in zip(params, summed.split([param.numel() for param in params]), strict=True):
+            param.grad = (part / dist.get_world_size()).view_as(param)
+
+
+def digests(recipe: Recipe, rank: int) -> list[str]:
+    """One rank's masks after each step; it sees its half of the data and has a random state of its own."""
+    member = Member.build(recipe, 3, TASK)
+    torch.manual_seed(rank)
+
+    class Half(Toy):
+        def batch(self, seed: int, step: int, size: int, **_: Any) -> tuple[Tensor, Tensor]:
+            return super().batch(seed, step, size, rank=rank, world=2)
+
+    return [member.masks.digest() for _ in go(member, Half(), STEPS)]
+
+
+def one_rank(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    seen = {
+        name: digests(replace(case.recipe, methods=(AverageGradients(), *case.recipe.methods)), rank)
+        for name, case in CASES.items()
+    }
+    seen["alone"] = digests(CASES["rigl"].recipe, rank)
+    torch.save(seen, f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_two_ranks_with_different_data_agree_on_masks(tmp_path: Path) -> None:
+    mp.spawn(one_rank, (str(tmp_path),), nprocs=2)
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    assert first.pop("alone") != second.pop("alone")
+    assert first == second
+    assert all(len(set(first[name])) > 1 for name, case in CASES.items() if case.due)

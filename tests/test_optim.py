@@ -1,0 +1,92 @@
+"""Optimizers as values: what they build, and that torch's own give the same numbers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from sparsepop.optim import SGD, AdamW
+from sparsepop.schedule import Constant, Linear
+
+
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 2, 3, bias=False), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 2))
+
+
+def learn(net: nn.Module, optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    for _ in range(5):
+        optimizer.zero_grad()
+        net(torch.arange(32.0).view(2, 1, 4, 4).sin()).square().sum().backward()
+        optimizer.step()
+    return [param.detach() for param in net.parameters()]
+
+
+def test_sgd_is_torchs() -> None:
+    one, other = model(), model()
+    mine = learn(one, SGD(0.05, 0.8, True, 0.01).build(one.parameters()))
+    reference = torch.optim.SGD(
+        other.parameters(), lr=0.05, momentum=0.8, nesterov=True, weight_decay=0.01, foreach=False
+    )
+    torch.testing.assert_close(mine, learn(other, reference))
+
+
+def test_adamw_is_torchs() -> None:
+    one, other = model(), model()
+    mine = learn(one, AdamW(0.05, (0.8, 0.95), 0.1).build(one.parameters()))
+    reference = torch.optim.AdamW(
+        other.parameters(), lr=0.05, betas=(0.8, 0.95), weight_decay=0.1, foreach=False
+    )
+    torch.testing.assert_close(mine, learn(other, reference))
+
+
+@pytest.mark.parametrize("kind", [SGD, AdamW])
+def test_biases_and_norms_are_spared_decay_on_request(kind: type[SGD] | type[AdamW]) -> None:
+    net = model()
+    everything = kind(weight_decay=0.1).build(net.parameters()).param_groups
+    assert [(len(group["params"]), group["weight_decay"]) for group in everything] == [(5, 0.1)]
+    groups = kind(weight_decay=0.1, decay_norms=False).build(net.parameters()).param_groups
+    shapes = [([tuple(p.shape) for p in group["params"]], group["weight_decay"]) for group in groups]
+    assert shapes == [([(2, 1, 3, 3), (2, 8)], 0.1), ([(2,), (2,), (2,)], 0.0)]
+
+
+def test_a_parameter_can_refuse_decay() -> None:
+    net = model()
+    net.get_parameter("3.weight").no_decay = True  # type: ignore[attr-defined]
+    groups = SGD(weight_decay=0.1).build(net.parameters()).param_groups
+    assert [(len(group["params"]), group["weight_decay"]) for group in groups] == [(4, 0.1), (1, 0.0)]
+
+
+@pytest.mark.parametrize("kind", [SGD, AdamW])
+def test_a_schedule_gives_its_first_value(kind: type[SGD] | type[AdamW]) -> None:
+    net = model()
+    optimizer = kind(lr=Linear(0.5, 0.1, 10)).build(net.parameters())
+    assert optimizer.param_groups[0]["lr"] == 0.5
+
+
+def test_optimizers_are_values() -> None:
+    assert SGD(Constant(0.1)) == SGD(Constant(0.1))
+    assert len({SGD(), SGD(0.1), SGD(0.2), AdamW()}) == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"lr": 0.0}, "learning rate must be positive, got 0"),
+        ({"lr": -1}, "got -1"),
+        ({"weight_decay": -0.1}, r"must not be negative, got -0\.1"),
+        ({"momentum": 1.0}, r"\[0, 1\), got 1\.0"),
+        ({"momentum": -0.1}, r"\[0, 1\), got -0\.1"),
+        ({"momentum": 0.0, "nesterov": True}, "nesterov"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(settings: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SGD(**settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("settings", "message"), [({"lr": 0.0}, "got 0"), ({"betas": (0.9, 1.0)}, "betas")])
+def test_settings_of_adamw_that_cannot_work_are_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        AdamW(**settings)  # type: ignore[arg-type]
