@@ -66,12 +66,13 @@ class Grid:
         object.__setattr__(self, "values", values)
 
     def starts(self, seed: int) -> list[Start]:
-        """The members, seeds varying fastest, the last name next."""
+        """The members, seeds varying slowest, the last name fastest: where members queue for devices, all
+        combinations are there once before any is repeated."""
         combinations = [
             dict(zip(self.values, row, strict=True)) for row in itertools.product(*self.values.values())
         ]
-        pairs = itertools.product(combinations, member_seeds(seed, self.seeds))
-        return [Start(member, own, dict(hp)) for member, (hp, own) in enumerate(pairs)]
+        pairs = itertools.product(member_seeds(seed, self.seeds), combinations)
+        return [Start(member, own, dict(hp)) for member, (own, hp) in enumerate(pairs)]
 
 
 @dataclass(frozen=True)

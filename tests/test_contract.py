@@ -166,6 +166,15 @@ def test_another_type_of_optimizer_starts_without_buffers(
     assert_same(living.state(), restored.state())
 
 
+def test_a_receiver_costs_what_its_donors_masks_cost() -> None:
+    recipe = CASES["gmp-late"].recipe
+    donor, receiver = (run(Member.build(recipe, seed, TASK), 9) for seed in (1, 2))
+    assert receiver.masks.version == donor.masks.version
+    assert receiver.forward_flops != donor.forward_flops
+    receiver.load(donor.state())
+    assert receiver.forward_flops == donor.forward_flops
+
+
 def test_buffers_follow_the_receivers_memory_format() -> None:
     """Fused optimizers walk memory in order: a buffer of another layout would silently be shuffled."""
     rows = CASES["static"].recipe

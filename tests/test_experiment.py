@@ -79,15 +79,16 @@ def test_pbt_and_random_search_start_alike() -> None:
 def test_a_grid_pairs_every_combination_with_the_same_seeds() -> None:
     starts = Grid({"lr": [0.1, 0.2], "kind": ("a", [1, 2])}, seeds=3).starts(5)
     assert [start.member for start in starts] == list(range(12))
-    assert [tuple(start.hp.values()) for start in starts[::3]] == [
+    assert [tuple(start.hp.values()) for start in starts[:4]] == [
         (0.1, "a"),
         (0.1, (1, 2)),
         (0.2, "a"),
         (0.2, (1, 2)),
     ]
-    assert [start.seed for start in starts] == member_seeds(5, 3) * 4
+    assert [start.hp for start in starts] == [start.hp for start in starts[:4]] * 3
+    assert [start.seed for start in starts] == [seed for seed in member_seeds(5, 3) for _ in range(4)]
     starts[0].hp["lr"] = 7
-    assert starts[1].hp["lr"] == 0.1
+    assert starts[4].hp["lr"] == 0.1
 
 
 def test_a_grid_of_nothing_is_one_recipe_on_some_seeds() -> None:

@@ -143,3 +143,9 @@ def test_learnables_are_told_apart_by_kind() -> None:
 def test_bytes_follow_the_type() -> None:
     tensors = [torch.zeros(3, 4), torch.zeros(5, dtype=torch.bool), torch.zeros((), dtype=torch.int64)]
     assert state_bytes(tensors) == math.prod((3, 4)) * 4 + 5 + 8
+
+
+def test_a_parameter_that_two_layers_share_is_one_parameter() -> None:
+    model = nn.Sequential(nn.BatchNorm1d(3), nn.BatchNorm1d(3))
+    model[1].weight = model[0].weight
+    assert learnables(model, []) == {"norm": 9}

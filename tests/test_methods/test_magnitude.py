@@ -39,6 +39,9 @@ def test_no_layer_is_ever_emptied() -> None:
     zeros = Masks({"a": nn.Parameter(torch.zeros(4)), "b": nn.Parameter(torch.ones(4))})
     prune(zeros, 0.5, "global")
     assert zeros.counts == {"a": 1, "b": 3}
+    zeros.set({"a": torch.tensor([False, False, True, False])})
+    prune(zeros, 0.25, "global")
+    assert zeros.tensors["a"].tolist() == [False, False, True, False]
 
 
 def test_fewer_weights_than_layers_is_refused() -> None:
