@@ -20,6 +20,7 @@ from sparsepop.schedule import as_schedule
 from sparsepop.seeds import mix
 
 State = dict[str, Any]
+_COSTS: dict[tuple[str, Task, tuple[str, ...]], Costs] = {}
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Member:
         self.step = 0
         self.train_flops = 0.0
         self.seconds = 0.0
-        self.costs: Costs = measure_costs(self.model, task.shape, self.masks.params)
+        self.costs = self._costs()
         self._priced: tuple[int, float] = (-1, 0.0)
 
     @classmethod
@@ -166,6 +167,15 @@ class Member:
         for name, param in self.model.named_parameters():
             if buffers := saved[name]:
                 self.optimizer.state[param] = {key: _copy_like(param, each) for key, each in buffers.items()}
+
+    def _costs(self) -> Costs:
+        """Measured once in a process for each bare architecture: no exploit needs to run the network."""
+        key = (self.recipe.model, self.task, tuple(self.masks.params))
+        if any(type(method).surgery is not Method.surgery for method in self.recipe.methods):
+            return measure_costs(self.model, self.task.shape, self.masks.params)
+        if key not in _COSTS:
+            _COSTS[key] = measure_costs(self.model, self.task.shape, self.masks.params)
+        return _COSTS[key]
 
     def _place(self, model: nn.Module) -> nn.Module:
         dtype = torch.float64 if self.recipe.precision == "float64" else None

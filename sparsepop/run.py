@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
 from rich.console import Console
 
 from sparsepop.config import ConfigError, config_modules, load
+from sparsepop.experiment import Experiment
 from sparsepop.results import ResultsError
 from sparsepop.storage import Storage, StorageError
 
@@ -23,36 +25,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ConfigError, ResultsError, StorageError) as error:
         print(f"sparsepop: {error}", file=sys.stderr)
         return BAD_INPUT
+    except KeyboardInterrupt:
+        print("sparsepop: stopped; the same command goes on from here (without --fresh)", file=sys.stderr)
+        return INTERRUPTED
 
 
 def _run(flags: argparse.Namespace) -> int:
+    if home := os.environ.get("SPARSEPOP_DATA"):
+        # members run in other folders than this one
+        os.environ["SPARSEPOP_DATA"] = os.path.abspath(os.path.expanduser(home))
     experiment = load(flags.config, data=flags.data, smoke=flags.smoke)
     # late, for a wrong config must not wait for torch and Ray
-    from ray import cloudpickle
-
-    from sparsepop.population import launch
-    from sparsepop.population.places import ResourceError
+    from sparsepop.population import launch, preflight
     from sparsepop.results.report import print_summary
 
-    experiment = launch.with_flags(experiment, flags.members, flags.workers)
+    experiment = preflight.with_flags(experiment, flags.members, flags.workers)
     storage = Storage(flags.storage).child(experiment.name)
-    launch.prepare(experiment, storage, fresh=flags.fresh)
+    preflight.check_experiment(experiment)
+    preflight.check_storage(experiment, storage, fresh=flags.fresh)
+    failed: dict[int, str] = {}
+    if flags.fresh or launch.unfinished(experiment, storage):
+        failed = _train(experiment, storage, flags)
+    print_summary(storage, Console())
+    for member, message in sorted(failed.items()):
+        print(f"sparsepop: member {member} failed: {message}", file=sys.stderr)
+    return MEMBERS_FAILED if failed else 0
+
+
+def _train(experiment: Experiment, storage: Storage, flags: argparse.Namespace) -> dict[int, str]:
+    from ray import cloudpickle
+
+    from sparsepop.population import launch, preflight
+    from sparsepop.population.places import ResourceError
+
     for module in config_modules(flags.config):
         cloudpickle.register_pickle_by_value(module)
     try:
-        with launch.cluster(flags.address) as resources:
-            outcome = launch.launch(experiment, storage, resources)
+        with launch.cluster(flags.address) as nodes:
+            places = launch.places_for(experiment, nodes)
+            preflight.begin(experiment, storage, fresh=flags.fresh)
+            return launch.train_all(experiment, storage, places)
     except (ResourceError, ConnectionError) as error:
-        raise ConfigError(str(error)) from error
-    finally:
-        launch.clean_scratch()
-    if outcome.interrupted:
-        print(f"stopped; the same command goes on from {storage}", file=sys.stderr)
-        return INTERRUPTED
-    print_summary(storage, Console())
-    for member, message in sorted(outcome.failed.items()):
-        print(f"member {member} failed: {message}", file=sys.stderr)
-    return MEMBERS_FAILED if outcome.failed else 0
+        raise ConfigError(" ".join(str(error).split())) from error
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sparsepop.budgets import allocate, check_density, check_distribution
 from sparsepop.masks import top_mask
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sparsepop.member import Member
 
 GROWTH = ("gradient", "random")
+Score = Callable[[nn.Parameter], Tensor]
 
 
 @dataclass(frozen=True)
@@ -63,15 +64,14 @@ class DropGrow(Method):
             return
         fraction = as_schedule(self.fraction)(member.step)
         if self.grow == "gradient":
-            scores = {name: _gradient(param) for name, param in member.masks.params.items()}
             member.count_dense_gradients()
+            self._update(member, fraction, _gradient)
         else:
-            scores = self._random_scores(member)
-        self._update(member, self._targets(member), fraction, scores)
+            self._update(member, fraction, _noise(member))
 
     def after_step(self, member: Member) -> None:
         if self.density is not None and member.step == self.settled_at():
-            self._update(member, self._targets(member), 0.0, self._random_scores(member))
+            self._update(member, 0.0, _noise(member))
 
     def density_at(self, step: int) -> float | None:
         if self.density is None:
@@ -89,25 +89,14 @@ class DropGrow(Method):
             return member.masks.counts
         return allocate(member.masks.shapes, as_schedule(self.density)(member.step), self.distribution)
 
-    def _update(
-        self, member: Member, targets: Mapping[str, int], fraction: float, scores: Mapping[str, Tensor]
-    ) -> None:
+    def _update(self, member: Member, fraction: float, score: Score) -> None:
         masks = member.masks
-        new = {
-            name: drop_and_grow(
-                masks.params[name], masks.tensors[name], scores[name], masks.counts[name], target, fraction
-            )
-            for name, target in targets.items()
-            if target < masks.params[name].numel() or masks.is_sparse(name)
-        }
+        new = {}
+        for name, target in self._targets(member).items():
+            param, mask = masks.params[name], masks.tensors[name]
+            if target < param.numel() or masks.is_sparse(name):
+                new[name] = drop_and_grow(param, mask, score(param), masks.counts[name], target, fraction)
         masks.set(new, member.optimizer)
-
-    def _random_scores(self, member: Member) -> dict[str, Tensor]:
-        generator = member.generator("growth")
-        return {
-            name: torch.rand(param.shape, generator=generator).to(param.device)
-            for name, param in member.masks.params.items()
-        }
 
 
 @torch.no_grad()
@@ -125,5 +114,10 @@ def drop_and_grow(
     return kept | top_mask(score, target - stay, ~kept)
 
 
-def _gradient(param: torch.nn.Parameter) -> Tensor:
+def _gradient(param: nn.Parameter) -> Tensor:
     return torch.zeros_like(param) if param.grad is None else param.grad.abs()
+
+
+def _noise(member: Member) -> Score:
+    generator = member.generator("growth")
+    return lambda param: torch.rand(param.shape, generator=generator).to(param.device)

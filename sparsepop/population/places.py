@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sparsepop.experiment import Resources
@@ -16,7 +16,8 @@ class ResourceError(ValueError):
 
 @dataclass(frozen=True)
 class Places:
-    """`at_once` members run side by side, each with `cpus` and `gpus` (fractions allowed) and `threads` torch threads."""
+    """`at_once` members run side by side, each with `cpus` and `gpus` (fractions allowed) and `threads` torch
+    threads."""
 
     at_once: int
     cpus: float
@@ -28,27 +29,53 @@ class Places:
         return "cuda" if self.gpus else "cpu"
 
 
-def plan_places(members: int, wanted: Resources, cluster: Mapping[str, float], *, crowd: int = 1) -> Places:
-    """Share the cluster's CPUs and GPUs equally among `members`, as far as `wanted` leaves it open.
+def plan_places(
+    members: int, wanted: Resources, nodes: Sequence[Mapping[str, float]], *, crowd: int = 1
+) -> Places:
+    """Share the CPUs and GPUs of `nodes` equally among `members`, as far as `wanted` leaves it open.
 
-    Where there are more members than devices, up to `crowd` of them share one; the others wait. Raises ResourceError when
-    one member alone asks for more than the cluster has.
+    Where there are more members than devices, up to `crowd` of them share one; the others wait. A member is
+    one process: it fits on one node, and its share is at most one GPU. Raises ResourceError when no node can
+    hold even one.
     """
-    have = {"CPU": float(cluster.get("CPU", 0)), "GPU": float(cluster.get("GPU", 0))}
-    for name, asked in (("CPU", wanted.cpus), ("GPU", wanted.gpus)):
-        if asked is not None and asked > have[name]:
+    cpus, gpus = ([node.get(name, 0.0) for node in nodes] for name in ("CPU", "GPU"))
+    each_gpu = _share(members, gpus, crowd, 1.0) if wanted.gpus is None else wanted.gpus
+    each_cpu = _share(members, cpus, crowd, max(cpus, default=0.0)) if wanted.cpus is None else wanted.cpus
+    _check(each_cpu, each_gpu, cpus, gpus)
+    fits = [_fits(cpu, each_cpu, members, gpu, each_gpu) for cpu, gpu in zip(cpus, gpus, strict=True)]
+    if not sum(fits):
+        raise ResourceError(
+            f"no node has both {each_cpu:g} CPUs and {each_gpu:g} GPUs for a member: ask for less "
+            "(Resources(cpus=..., gpus=...))"
+        )
+    return Places(min(members, sum(fits)), each_cpu, each_gpu, max(1, int(each_cpu)))
+
+
+def _check(cpu: float, gpu: float, cpus: Sequence[float], gpus: Sequence[float]) -> None:
+    for name, asked, have in (("CPU", cpu, cpus), ("GPU", gpu, gpus)):
+        if asked > max(have, default=0.0):
             raise ResourceError(
-                f"a member wants {asked:g} {name}s and the cluster has {have[name]:g}: "
-                f"ask for less (Resources({name.lower()}s=...)) or start a larger cluster"
+                f"a member wants {asked:g} {name}s and the largest node has {max(have, default=0.0):g}: ask "
+                f"for less (Resources({name.lower()}s=...)) or start a larger cluster"
             )
-    gpus = _share(members, have["GPU"], crowd) if wanted.gpus is None else wanted.gpus
-    cpus = _share(members, have["CPU"], crowd) if wanted.cpus is None else wanted.cpus
-    fits = [int(have[name] / each + 1e-9) for name, each in (("CPU", cpus), ("GPU", gpus)) if each > 0]
-    return Places(min([members, *fits]), cpus, gpus, max(1, int(cpus)))
+    if not cpu and not gpu:
+        raise ResourceError("a member with 0 CPUs and 0 GPUs has no place: ask for some, or leave it open")
+    if gpu > 1 and gpu != int(gpu):
+        raise ResourceError(f"gpus={gpu:g} is no whole number: beyond 1, Ray gives out whole GPUs only")
 
 
-def _share(members: int, have: float, crowd: int) -> float:
-    if members <= have:
-        return float(int(have / members))
+def _fits(cpu: float, each_cpu: float, members: int, gpu: float, each_gpu: float) -> int:
+    """Members that one node holds."""
+    pairs = [(have, each) for have, each in ((cpu, each_cpu), (gpu, each_gpu)) if each]
+    return min([members, *(int(have / each + 1e-9) for have, each in pairs)])
+
+
+def _share(members: int, have: Sequence[float], crowd: int, most: float) -> float:
+    """An equal share of what there is: whole devices up to `most`, or a fraction of one, 1/crowd at least."""
+    total = sum(have)
+    if not total:
+        return 0.0
+    if members <= total:
+        return min(float(int(total / members)), most)
     # rounded down, for Ray counts ten-thousandths
-    return max(1.0 / crowd, int(have / members * 1000) / 1000) if have else 0.0
+    return max(1.0 / crowd, int(total / members * 1000) / 1000)

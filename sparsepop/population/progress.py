@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from ray.tune import Callback
+from rich import box
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 REFRESH = 0.5  # seconds between two redraws
@@ -17,7 +20,8 @@ QUIET_REFRESH = 30.0  # the same where the output is no terminal: a line each ti
 
 
 class Progress(Callback):
-    """Draws members, their state, score, density, last donor, and elapsed and expected time; on a terminal in place, else as lines."""
+    """Draws members, their state, score, density, last donor, and elapsed and expected time; on a terminal in
+    place, else as lines."""
 
     def __init__(self, name: str, members: int, finished: int, console: Console | None = None) -> None:
         self.name = name
@@ -27,45 +31,57 @@ class Progress(Callback):
         self.rows: dict[int, dict[str, Any]] = {}
         self.states: dict[int, str] = {}
         self.began = time.monotonic()
-        self.base: dict[int, int] = {}
+        self.first: dict[int, tuple[float, int]] = {}  # when and at which step a member was first heard of
         self.drawn = 0.0
         self.live: Live | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        # Tune pickles its callbacks; a terminal cannot be
+        # Tune pickles its callbacks, and a terminal cannot be pickled
         return {name: value for name, value in vars(self).items() if name not in ("console", "live")}
 
     def setup(self, *args: Any, **info: Any) -> None:
+        """Take the terminal, where there is one."""
         if self.console.is_terminal:
             self.live = Live(console=self.console, auto_refresh=False)
             self.live.start()
+            self.draw()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A member has got a place."""
         self.states[trial.config["member"]] = "running"
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
+        """A member has reached the end of a generation, or says that it waits for others."""
         member = trial.config["member"]
-        self.states[member] = "waiting" if result["waiting"] else "running"
-        if not result["waiting"]:
-            # the first report of this run is where its speed is measured from
-            self.base.setdefault(member, result["step"] - result["step"] // max(1, result["generation"]))
-            self.rows[member] = result
+        if result["waiting"]:
+            self.states[member] = "waiting"
+            return
+        self.states[member] = "running"
+        self.rows[member] = result
+        self.first.setdefault(member, (time.monotonic(), result["step"]))
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A member has failed and is tried again."""
+        self.states[trial.config["member"]] = "again"
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A member has written its last report."""
         self.states[trial.config["member"]] = "done"
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A member has failed for good."""
         self.states[trial.config["member"]] = "failed"
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Redraw when it is time to."""
+        for trial in trials:
+            if trial.status == "PAUSED":
+                self.states[trial.config["member"]] = "paused"
         pause = REFRESH if self.live else QUIET_REFRESH
         if time.monotonic() - self.drawn >= pause:
             self.draw()
-
-    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
-        self.close()
 
     def close(self) -> None:
         """Draw the last state and give the terminal back."""
@@ -80,47 +96,54 @@ class Progress(Callback):
         if self.live is not None:
             self.live.update(progress_table(self.name, self.rows, self.states, self.summary()), refresh=True)
         else:
-            self.console.print(f"{self.name}: {self.summary()}", highlight=False)
+            self.console.print(f"{escape(self.name)}: {self.summary()}", highlight=False, soft_wrap=True)
 
     def summary(self) -> str:
-        """Elapsed time, share done, expected time left, best score."""
-        elapsed = time.monotonic() - self.began
-        text = f"{_clock(elapsed)} elapsed, {self._done():.0%} done"
-        if left := self._left(elapsed):
+        """Elapsed time, share done, expected time left, members that failed."""
+        text = f"{_clock(time.monotonic() - self.began)} elapsed, {self._done():.0%} done"
+        if left := self._left(time.monotonic()):
             text += f", about {_clock(left)} left"
-        scores = [row["score"] for row in self.rows.values() if row["score"] == row["score"]]
-        return text + (f", best score {max(scores):.4f}" if scores else "")
+        failed = sum(state == "failed" for state in self.states.values())
+        return text + (f", {failed} failed" if failed else "")
 
     def _done(self) -> float:
         shares = [row["step"] / row["steps"] for row in self.rows.values()]
         return (self.finished + sum(shares)) / self.members
 
-    def _left(self, elapsed: float) -> float | None:
-        made = sum(row["step"] - self.base[member] for member, row in self.rows.items())
-        if not made:
+    def _left(self, now: float) -> float | None:
+        """Seconds that the steps left take at the pace since the first reports; None while unknown."""
+        rows = {member: row for member, row in self.rows.items() if self.states[member] != "failed"}
+        made = sum(row["step"] - self.first[member][1] for member, row in rows.items())
+        if made <= 0:
             return None
-        steps = max(row["steps"] for row in self.rows.values())
-        todo = (self.members - self.finished) * steps - sum(row["step"] for row in self.rows.values())
-        return elapsed * todo / made
+        began = min(self.first[member][0] for member in rows)
+        # those that were not heard of yet have everything before them, as far as is known
+        silent = self.members - self.finished - len(self.rows)
+        todo = sum(row["steps"] - row["step"] for row in rows.values())
+        todo += silent * max(row["steps"] for row in rows.values())
+        return (now - began) * todo / made
 
 
 def progress_table(
     name: str, rows: Mapping[int, Mapping[str, Any]], states: Mapping[int, str], summary: str
 ) -> Table:
-    """The members as a table, in order of their numbers."""
-    table = Table(title=name, caption=summary, title_justify="left", caption_justify="left")
+    """The members as a table, in order of their numbers; at most 80 columns wide, cut rather than wrapped."""
+    title, caption = f"[b]{escape(name)}[/b]", escape(summary)
+    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left", box=box.SIMPLE)
     for column in ("member", "state", "step", "score", "density", "donor", "seconds"):
-        table.add_column(column, justify="left" if column == "state" else "right")
+        justify: Any = "left" if column == "state" else "right"
+        table.add_column(column, justify=justify, no_wrap=True, overflow="ellipsis")
     for member in sorted(states):
-        row = rows.get(member)
-        if row is None:
-            table.add_row(str(member), states[member], *[""] * 5)
-            continue
-        donor = "" if row["donor"] < 0 else str(row["donor"])
-        step = f"{row['step']}/{row['steps']}"
-        numbers = (f"{row['score']:.4f}", f"{row['density']:.4%}", donor, f"{row['seconds']:.0f}")
-        table.add_row(str(member), states[member], step, *numbers)
+        table.add_row(str(member), states[member], *_cells(rows.get(member)))
     return table
+
+
+def _cells(row: Mapping[str, Any] | None) -> tuple[str, ...]:
+    if row is None:
+        return ("",) * 5
+    score = f"{row['score']:.4f}" if math.isfinite(row["score"]) else "diverged"
+    donor = "" if row["donor"] < 0 else str(row["donor"])
+    return f"{row['step']}/{row['steps']}", score, f"{row['density']:.2%}", donor, f"{row['seconds']:.0f}"
 
 
 def _clock(seconds: float) -> str:

@@ -1,0 +1,59 @@
+"""A member's side of the exchange: posts and assignments, with states through the object store."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import ray
+
+from sparsepop.member import State
+from sparsepop.population.rules import Assignment, Post
+from sparsepop.population.snapshot import from_arrays, to_arrays
+
+PATIENCE = 5.0  # seconds that a member waits for the others before it offers its place to a waiting member
+
+
+class Client(Protocol):
+    """What a trial asks of the exchange."""
+
+    def post(self, post: Post, state: State | None) -> None:
+        """Say what a member has reached; its state is on storage, and given here where others may want it."""
+
+    def ask(self, member: int, generation: int) -> tuple[Assignment, State | None] | None:
+        """The assignment after `generation`, with the donor's state unless it has to come from storage; None
+        when the others take long."""
+
+
+class ActorClient:
+    """A `Client` of the exchange actor."""
+
+    def __init__(self, actor: Any) -> None:
+        self.actor = actor
+
+    def post(self, post: Post, state: State | None) -> None:
+        reference = _shared(state) if state is not None else []
+        ray.get(self.actor.post.remote(post, reference))
+
+    def ask(self, member: int, generation: int) -> tuple[Assignment, State | None] | None:
+        answer = ray.get(self.actor.ask.remote(member, generation, PATIENCE))
+        if answer is None:
+            return None
+        assignment, reference = answer
+        return assignment, _fetched(reference)
+
+
+def _shared(state: State) -> list[Any]:
+    """A reference to a copy of `state`; none where the object store is full: storage has it too."""
+    try:
+        return [ray.put(to_arrays(state))]
+    except ray.exceptions.RayError:
+        return []
+
+
+def _fetched(reference: list[Any]) -> State | None:
+    if not reference:
+        return None
+    try:
+        return from_arrays(ray.get(reference[0]))
+    except ray.exceptions.RayError:  # the process that put it is gone
+        return None

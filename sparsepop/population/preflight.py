@@ -1,0 +1,139 @@
+"""What is refused before any member starts, and the note on storage of what an experiment is."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+
+from sparsepop.config import ConfigError, describe
+from sparsepop.data import KNOWN, Data, open_data
+from sparsepop.describe import differences
+from sparsepop.experiment import PBT, Experiment, Grid, Search
+from sparsepop.member import Member, Task
+from sparsepop.population.rules import impossible
+from sparsepop.recipe import Recipe
+from sparsepop.results import SCHEMAS
+from sparsepop.storage import Storage
+
+NOTE = "experiment.json"
+
+
+def with_flags(experiment: Experiment, members: int | None, workers: int | None) -> Experiment:
+    """The experiment with the population's size or the members' workers set from the command line, and its
+    data folder absolute: members run in other folders than the driver."""
+    experiment = replace(experiment, data=located(experiment.data))
+    try:
+        if members is not None:
+            experiment = replace(experiment, search=_sized(experiment, members))
+        if workers is not None:
+            experiment = replace(experiment, resources=replace(experiment.resources, workers=workers))
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    if experiment.resources.workers > 1:
+        raise ConfigError(
+            f"workers={experiment.resources.workers} is not possible yet: in this version a member runs in "
+            "one process, so leave workers at 1"
+        )
+    return experiment
+
+
+def _sized(experiment: Experiment, members: int) -> Search:
+    if isinstance(experiment.search, Grid):
+        raise ConfigError(f"--members={members} does not fit a Grid: its values say how many")
+    return replace(experiment.search, members=members)
+
+
+def located(where: str) -> str:
+    """A data folder as an absolute path; the name of a data set as it is."""
+    home = Path(os.environ.get("SPARSEPOP_DATA") or "~/.cache/sparsepop/data").expanduser()
+    folder = Path(where).expanduser()
+    named = where in KNOWN or (home / where).is_dir()
+    return str(folder.resolve()) if not named and folder.is_dir() else where
+
+
+def check_experiment(experiment: Experiment) -> None:
+    """Open the data set and build a member of every kind; ConfigError says what cannot work."""
+    recipes = [experiment.recipe(dict(start.hp)) for start in experiment.starts()]
+    generations = min(-(-recipe.steps // experiment.generation) for recipe in recipes)
+    if reason := impossible(experiment.search, generations) or unlike(experiment, recipes):
+        raise ConfigError(reason)
+    try:
+        _build(experiment, recipes)
+    except (ValueError, OSError, pa.ArrowException) as error:
+        raise ConfigError(" ".join(str(error).split())) from error
+
+
+def unlike(experiment: Experiment, recipes: Iterable[Recipe]) -> str | None:
+    """Why the members of a population cannot be compared, or None when they can, or never are."""
+    if not isinstance(experiment.search, PBT):
+        return None
+    for name in ("steps", "density", "model"):
+        values = sorted({getattr(recipe, name) for recipe in recipes})
+        if len(values) > 1:
+            shown = ", ".join(map(str, values[:5]))
+            return f"members of a population must agree on {name}, these have {shown}: fix it, or use Sampled"
+    return None
+
+
+def _build(experiment: Experiment, recipes: Iterable[Recipe]) -> None:
+    data = open_data(experiment.data)
+    kinds: dict[object, Recipe] = {}
+    for recipe in recipes:
+        data.steps_per_epoch(recipe.batch)
+        methods = tuple(type(method) for method in recipe.methods)
+        kinds.setdefault((recipe.model, recipe.keep_dense, methods, recipe.density), recipe)
+    for recipe in kinds.values():
+        _check_score(experiment, recipe, data)
+
+
+def _check_score(experiment: Experiment, recipe: Recipe, data: Data) -> None:
+    member = Member.build(recipe, experiment.seed, Task(data.shape, data.classes))
+    measured = [name for method in recipe.methods for name in method.measure(member)]
+    columns = [field.name for field in SCHEMAS["reports"] if pa.types.is_floating(field.type)]
+    # never the test split: members that are chosen by it would be reported by it too
+    known = [name for name in columns if name != "score" and not name.startswith("test_")]
+    if experiment.score not in (*known, *measured):
+        raise ConfigError(
+            f"no report has a score called {experiment.score!r}: use one of {', '.join(known + measured)}"
+        )
+
+
+def check_storage(experiment: Experiment, storage: Storage, *, fresh: bool) -> None:
+    """Raise StorageError where nothing can be written, ConfigError where something else lies already; leaves
+    everything as it was."""
+    _probe(storage)
+    if storage.exists(NOTE):
+        changes = differences(json.loads(storage.read(NOTE)), describe(experiment))
+        if changes and not fresh:
+            raise ConfigError(
+                f"the experiment in {storage} was started with another config ({'; '.join(changes[:5])}): "
+                "give this one another name, undo the change, or start over with --fresh"
+            )
+    elif found := storage.names():
+        raise ConfigError(
+            f"{storage} holds {found[0]} and is no experiment: give this one another name or --storage"
+        )
+
+
+def _probe(storage: Storage) -> None:
+    root = Path(storage.root)
+    made = [folder for folder in (root, *root.parents) if not folder.exists()] if storage.local else []
+    try:
+        storage.check_writable()
+    finally:
+        for folder in made:
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def begin(experiment: Experiment, storage: Storage, *, fresh: bool) -> None:
+    """Note on storage what the experiment is; `fresh` deletes what an earlier run of it left."""
+    if fresh:
+        storage.delete_tree()
+    storage.write(NOTE, json.dumps(describe(experiment), indent=1).encode())

@@ -1,0 +1,119 @@
+"""What a trial, and the driver after it, write into the tables of an experiment."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sparsepop.describe import to_json
+from sparsepop.member import Member
+from sparsepop.results import Writer
+from sparsepop.storage import Storage
+from sparsepop.train import Report
+
+
+class Records:
+    """The rows of one attempt at one member; nothing is on storage before `flush`."""
+
+    def __init__(self, storage: Storage, member: int, seed: int, device: str) -> None:
+        self.seed = seed
+        self.device = device
+        self.writer = Writer(storage, member, claim_attempt(storage, member))
+
+    def report(self, generation: int, report: Report, score: float) -> None:
+        """Rows of `reports` and `layers`."""
+        self.writer.add("reports", generation=generation, score=score, **report_row(report))
+        for layer in report.layers:
+            row = {"layer": layer.name, "size": layer.size, "alive": layer.alive}
+            self.writer.add("layers", generation=generation, step=report.step, **row)
+
+    def event(self, kind: str, generation: int, step: int, **row: Any) -> None:
+        """A row of `events`."""
+        self.writer.add("events", generation=generation, step=step, kind=kind, **row)
+
+    def status(self, status: str, member: Member, hp: Mapping[str, Any]) -> None:
+        """A row of `members`."""
+        self.writer.add(
+            "members",
+            status=status,
+            step=member.step,
+            recipe=json.dumps(to_json(member.recipe)),
+            hp=json.dumps(to_json(hp)),
+            seed=self.seed,
+            git_sha=git_sha(),
+            hardware=json.dumps(hardware(self.device)),
+        )
+
+    def flush(self, tag: str) -> None:
+        """Write what was collected."""
+        self.writer.flush(tag)
+
+
+def record_failure(storage: Storage, member: int, step: int, message: str) -> None:
+    """The row of a member that failed for good at `step`, written by the driver for its newest attempt."""
+    attempts = _attempts(storage, member)
+    writer = Writer(storage, member, max(attempts) if attempts else claim_attempt(storage, member))
+    writer.add("members", status="failed", step=step, message=message)
+    writer.flush("failed")
+
+
+def claim_attempt(storage: Storage, member: int) -> int:
+    """A number for this attempt at `member` that no other attempt has or will have."""
+    attempt = 1 + max(_attempts(storage, member), default=-1)
+    while True:
+        try:
+            storage.write(f"attempts/m{member:04d}/{attempt:04d}", b"", exclusive=True)
+            return attempt
+        except FileExistsError:
+            attempt += 1
+
+
+def _attempts(storage: Storage, member: int) -> list[int]:
+    return [int(name) for name in storage.names(f"attempts/m{member:04d}")]
+
+
+def report_row(report: Report) -> dict[str, Any]:
+    """A report as columns of the table `reports`."""
+    same = ("step", "epoch", "seconds", "lr", "train_loss", "density", "alive", "prunable", "train_flops")
+    more = ("inference_flops", "dense_flops", "bytes", "final")
+    row = {name: getattr(report, name) for name in same + more}
+    row |= {"validation_loss": report.validation.loss, "validation_accuracy": report.validation.accuracy}
+    if report.test is not None:
+        row |= {"test_loss": report.test.loss, "test_accuracy": report.test.accuracy}
+    counts = dict(report.learnables)
+    return row | {"others": sum(counts.values()), "learnables": counts, "numbers": dict(report.numbers)}
+
+
+def overlap(before: Mapping[str, torch.Tensor], after: Mapping[str, torch.Tensor]) -> float:
+    """The share of the weights alive under either masks that are alive under both (Jaccard index), over the
+    layers that both have."""
+    pairs = [(mask, after[name]) for name, mask in before.items() if name in after]
+    both = sum(int((mask & other).sum()) for mask, other in pairs)
+    return both / max(1, sum(int((mask | other).sum()) for mask, other in pairs))
+
+
+@cache
+def git_sha() -> str:
+    """The commit that the package runs from; empty outside a repository, or without git."""
+    folder = Path(__file__).resolve().parent
+    command = ["git", "rev-parse", "HEAD"]
+    try:
+        call = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return call.stdout.strip()
+
+
+def hardware(device: str) -> dict[str, Any]:
+    """What a member ran on."""
+    name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
+    found = {"device": device, "name": name, "threads": torch.get_num_threads(), "host": platform.node()}
+    return found | {"torch": torch.__version__, "python": platform.python_version(), "cores": os.cpu_count()}

@@ -1,0 +1,82 @@
+"""A member at the end of a generation as bytes for storage, and its state as arrays for the object store."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sparsepop.member import State
+from sparsepop.population.rules import Post
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a member had at the end of a generation: its state and hyperparameters, how it did there, and what
+    it has spent so far (device-seconds, FLOPs)."""
+
+    member: int
+    generation: int
+    step: int
+    score: float
+    density: float
+    hp: dict[str, Any]
+    state: State
+    seconds: float
+    spent_flops: float
+
+    @property
+    def post(self) -> Post:
+        """What the member says of itself to the others."""
+        return Post(self.member, self.generation, self.score, self.density, self.hp, self.step)
+
+
+class DamagedState(ValueError):
+    """Bytes that are no snapshot."""
+
+
+def encode(snapshot: Snapshot) -> bytes:
+    """The snapshot as bytes, its tensors as they are."""
+    buffer = io.BytesIO()
+    torch.save(vars(snapshot), buffer)
+    return buffer.getvalue()
+
+
+def decode(data: bytes) -> Snapshot:
+    """The snapshot that `encode` wrote, on the CPU; DamagedState for other bytes. `data` runs no code."""
+    try:
+        return Snapshot(**torch.load(io.BytesIO(data), map_location="cpu", weights_only=True))
+    except Exception as error:  # whatever torch, pickle or zip make of broken bytes
+        raise DamagedState(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
+
+
+def to_arrays(value: Any) -> Any:
+    """Tensors as numpy arrays over the same memory, nested containers kept: what the object store ships
+    without copying twice."""
+    return _mapped(value, Tensor, lambda tensor: tensor.detach().cpu().numpy())
+
+
+def from_arrays(value: Any) -> Any:
+    """The inverse of `to_arrays`; the tensors share the arrays' (perhaps read-only) memory and must be
+    copied, not written."""
+    return _mapped(value, np.ndarray, _tensor)
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)
+
+
+def _mapped(value: Any, kind: type, change: Callable[[Any], Any]) -> Any:
+    if isinstance(value, kind):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {key: _mapped(each, kind, change) for key, each in value.items()}
+    return value

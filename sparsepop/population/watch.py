@@ -1,0 +1,52 @@
+"""The driver's eyes on a running population: it shows progress and settles what failed for good."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from sparsepop.population.progress import Progress
+from sparsepop.population.records import record_failure
+from sparsepop.storage import Storage
+
+LONGEST = 8000  # characters of a traceback that are kept
+
+
+class Watch(Progress):
+    """Progress that also records members that failed for good, and lets the others stop waiting for them."""
+
+    def __init__(self, storage: Storage, exchange: Any, name: str, members: int, finished: int) -> None:
+        super().__init__(name, members, finished)
+        self.storage = storage
+        self.exchange = exchange
+        self.failed: dict[int, str] = {}
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Tune gives a trial up: no attempt is left."""
+        super().on_trial_error(iteration, trials, trial, **info)
+        member = trial.config["member"]
+        self.failed[member], details = _failure(trial)
+        step = self.rows[member]["step"] if member in self.rows else 0
+        record_failure(self.storage, member, step, f"{self.failed[member]}\n{details}")
+        if self.exchange is not None:
+            ray.get(self.exchange.retire.remote(member))
+
+
+def _failure(trial: Any) -> tuple[str, str]:
+    """The last error of a trial: in one line, and in full."""
+    error = None
+    if trial.pickled_error_file:
+        error = pickle.loads(Path(trial.pickled_error_file).read_bytes())
+    text = str(error) if error else Path(trial.error_file).read_text()
+    return one_line(error, text), text[-LONGEST:]
+
+
+def one_line(error: Exception | None, text: str) -> str:
+    """What went wrong: the exception that training raised, or that the process died."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or ["no message"]
+    if isinstance(error, ray.exceptions.RayActorError):
+        return f"its process died ({lines[0]})"
+    return lines[-1]

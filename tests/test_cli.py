@@ -1,0 +1,182 @@
+"""The command: bad input is refused in one line with exit status 2, and leaves no trace."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+
+from sparsepop import run
+from sparsepop.population import launch
+
+ROOT = Path(__file__).parents[1]
+CLUSTER = launch.cluster
+CONFIG = """
+from sparsepop.experiment import PBT, Experiment, Grid, Resources, Sampled
+from sparsepop.methods import rigl, static
+from sparsepop.optim import SGD
+from sparsepop.recipe import Recipe
+from sparsepop.space import LogUniform
+
+MODEL, DENSITY, DATA, RESOURCES = "lenet-300-100", 0.1, "digits", Resources()
+
+def recipe(hp):
+    return Recipe(MODEL, 40, (*static(DENSITY),), SGD(hp["lr"]), batch=32)
+
+SEARCH = PBT({"lr": LogUniform(0.01, 0.3)}, members=2, quantile=0.5)
+CHANGE
+EXPERIMENT = Experiment("tiny", recipe, DATA, SEARCH, 10, resources=RESOURCES)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _no_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a cluster was asked for")
+
+    monkeypatch.setattr(launch, "cluster", refuse)
+    monkeypatch.setenv("SPARSEPOP_DATA", str(tmp_path / "no-data"))
+    path = list(sys.path)
+    yield
+    sys.path[:] = path
+
+
+def config(folder: Path, change: str = "") -> str:
+    file = folder / "config.py"
+    file.write_text(CONFIG.replace("CHANGE", change))
+    return str(file)
+
+
+@pytest.mark.parametrize(
+    ("change", "flags", "named"),
+    [
+        ("DATA = 'imaginary'", [], ["'imaginary'", "digits"]),
+        ("", ["--data", "imaginary"], ["'imaginary'", "digits"]),
+        ("", ["--data", "./nowhere"], ["nowhere"]),
+        ("MODEL = 'resnet-21'", [], ["resnet-21", "resnet-20"]),
+        ("DENSITY = 0.0", [], ["0.0"]),
+        ("DENSITY = 1.5", [], ["1.5"]),
+        ("raise RuntimeError('boom')", [], ["RuntimeError: boom", "config.py"]),
+        ("def recipe(hp): return hp['lrr']", [], ["lrr"]),
+        ("Experiment = lambda *_, **__: 3", [], ["is a int"]),
+        ("Experiment = lambda *_, **__: None", [], ["exports neither EXPERIMENT"]),
+        ("SEARCH = PBT({'lr': LogUniform(0.01, 0.3)}, members=1)", [], ["members=1"]),
+        ("", ["--members", "0"], ["members"]),
+        ("", ["--workers", "64"], ["workers=64"]),
+        ("RESOURCES = Resources(workers=2)", [], ["workers=2"]),
+        ("", ["--smoke"], ["SMOKE"]),
+    ],
+)
+def test_bad_input(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: str, flags: list[str], named: list[str]
+) -> None:
+    out = tmp_path / "out"
+    assert run.main([config(tmp_path, change), "--storage", str(out), *flags]) == run.BAD_INPUT
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert len(printed.err.splitlines()) == 1
+    assert printed.err.startswith("sparsepop: ")
+    assert [name for name in named if name not in printed.err] == []
+    assert not out.exists()
+
+
+def test_a_missing_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main([str(tmp_path / "absent.py")]) == run.BAD_INPUT
+    assert "absent.py does not exist" in capsys.readouterr().err
+
+
+def test_a_parquet_file_that_is_cut_short(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "set").mkdir()
+    for split in ("train", "test"):
+        (tmp_path / "set" / f"{split}-00000-of-00001.parquet").write_bytes(b"PAR1 and no more")
+    flags = ["--data", str(tmp_path / "set"), "--storage", str(tmp_path / "out")]
+    assert run.main([config(tmp_path), *flags]) == run.BAD_INPUT
+    printed = capsys.readouterr().err
+    assert len(printed.splitlines()) == 1
+    assert "-00000-of-00001.parquet" in printed
+    assert not (tmp_path / "out").exists()
+
+
+def test_storage_below_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("mine")
+    assert run.main([config(tmp_path), "--storage", str(tmp_path / "file")]) == run.BAD_INPUT
+    printed = capsys.readouterr().err
+    assert len(printed.splitlines()) == 1
+    assert f"{tmp_path}/file" in printed
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_fresh_deletes_nothing_when_the_config_is_wrong(tmp_path: Path) -> None:
+    folder = tmp_path / "out" / "tiny"
+    folder.mkdir(parents=True)
+    (folder / "experiment.json").write_text("{}")
+    (folder / "reports").mkdir()
+    for flags in (["--fresh", "--workers", "3"], ["--fresh", "--data", "imaginary"]):
+        assert run.main([config(tmp_path), "--storage", str(tmp_path / "out"), *flags]) == run.BAD_INPUT
+    assert sorted(path.name for path in folder.iterdir()) == ["experiment.json", "reports"]
+
+
+def test_a_changed_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "out" / "tiny"
+    folder.mkdir(parents=True)
+    (folder / "experiment.json").write_text("{}")
+    assert run.main([config(tmp_path), "--storage", str(tmp_path / "out")]) == run.BAD_INPUT
+    printed = capsys.readouterr().err
+    assert "another config" in printed
+    assert "--fresh" in printed
+    assert len(printed.splitlines()) == 1
+
+
+def test_an_interrupt_says_how_to_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "_train", interrupted)
+    assert run.main([config(tmp_path), "--storage", str(tmp_path / "out")]) == run.INTERRUPTED
+    assert "the same command goes on" in capsys.readouterr().err
+
+
+def test_a_wrong_config_needs_neither_torch_nor_ray(tmp_path: Path) -> None:
+    code = (
+        "import sys; from sparsepop.run import main; status = main(['absent.py']); "
+        "print(sorted({'torch', 'ray'} & set(sys.modules)), status)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.stdout.strip() == "[] 2", done.stderr
+
+
+def test_more_than_the_cluster_can_ever_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(launch, "cluster", lambda address: nullcontext([{"CPU": 2.0}]))
+    asked = config(tmp_path, "RESOURCES = Resources(cpus=64)")
+    assert run.main([asked, "--storage", str(tmp_path / "out")]) == run.BAD_INPUT
+    printed = capsys.readouterr().err
+    assert len(printed.splitlines()) == 1
+    assert "64 CPUs" in printed
+    assert "the largest node has 2" in printed
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_cluster_that_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(launch, "cluster", CLUSTER)
+    flags = ["--storage", str(tmp_path / "out"), "--address", "127.0.0.1:1"]
+    assert run.main([config(tmp_path), *flags]) == run.BAD_INPUT
+    printed = capsys.readouterr().err
+    assert printed.startswith("sparsepop: no Ray cluster answers at 127.0.0.1:1 (")
+    assert len(printed.splitlines()) == 1
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,166 @@
+"""What is refused before anything starts, and that refusing leaves no trace."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sparsepop.config import ConfigError
+from sparsepop.experiment import PBT, Experiment, Grid, Resources, Sampled
+from sparsepop.population.preflight import (
+    begin,
+    check_experiment,
+    check_storage,
+    located,
+    with_flags,
+)
+from sparsepop.recipe import Recipe
+from sparsepop.results import SCHEMAS
+from sparsepop.storage import Storage, StorageError
+from tests.test_population.worlds import SPACE, experiment, recipe
+
+
+def with_recipe(**changes: Any) -> Callable[[dict[str, Any]], Recipe]:
+    return lambda hp: replace(recipe(hp), **changes)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (experiment(data="imaginary"), "unknown data set 'imaginary'"),
+        (experiment(data="/nowhere/at/all"), "no data folder '/nowhere/at/all'"),
+        (experiment(recipe=with_recipe(model="resnet-21")), "'?resnet-21"),
+        (experiment(recipe=with_recipe(model="lenet-5")), "8"),
+        (experiment(recipe=with_recipe(batch=5000)), "batch size 5000"),
+        (experiment(recipe=with_recipe(keep_dense=("nose",))), "'nose'"),
+        (experiment(score="accurracy"), "'accurracy'.*validation_accuracy"),
+        (experiment(score="test_accuracy"), "'test_accuracy'"),
+        (experiment(PBT(SPACE, members=1)), "at least 2 members"),
+        (
+            experiment(PBT({}, members=4), recipe=lambda hp: recipe({"lr": 0.1, "fraction": 0.3})),
+            "empty space",
+        ),
+        (
+            experiment(recipe=lambda hp: replace(recipe(hp), steps=32 if hp["lr"] > 0.1 else 40)),
+            "agree on steps, these have 32, 40",
+        ),
+        (
+            experiment(
+                recipe=lambda hp: replace(recipe(hp), methods=() if hp["lr"] > 0.1 else recipe(hp).methods)
+            ),
+            "agree on density, these have 0.1, 1.0",
+        ),
+    ],
+)
+def test_an_experiment_that_cannot_work_is_refused_in_one_line(changed: Experiment, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        check_experiment(changed)
+    assert "\n" not in str(caught.value)
+
+
+def test_too_long_a_generation_never_exchanges() -> None:
+    with pytest.raises(ConfigError, match="make the generation shorter"):
+        check_experiment(replace(experiment(), generation=32))
+
+
+@pytest.mark.parametrize("search", [Grid({"lr": [0.1, 0.2], "fraction": [0.3]}), Sampled(SPACE, 2)])
+def test_members_that_never_exchange_may_differ(search: Any) -> None:
+    changed = experiment(search, recipe=lambda hp: replace(recipe(hp), steps=32 if hp["lr"] > 0.1 else 40))
+    check_experiment(replace(changed, generation=40))
+
+
+@pytest.mark.parametrize("score", ["validation_accuracy", "train_loss", "validation_loss"])
+def test_scores_are_columns_of_the_reports(score: str) -> None:
+    check_experiment(experiment(score=score))
+
+
+def test_flags_change_the_experiment() -> None:
+    assert with_flags(experiment(), 7, None).search == PBT(SPACE, members=7, quantile=0.34)
+    assert with_flags(experiment(), None, 1) == experiment()
+
+
+@pytest.mark.parametrize(
+    ("changed", "members", "workers", "message"),
+    [
+        (experiment(), None, 64, "workers=64 is not possible yet"),
+        (experiment(resources=Resources(workers=2)), None, None, "workers=2 is not possible yet"),
+        (experiment(), None, 0, "workers"),
+        (experiment(), 0, None, "members"),
+        (experiment(Grid({"lr": [1.0]})), 3, None, "--members=3 does not fit a Grid"),
+    ],
+)
+def test_flags_that_cannot_be(
+    changed: Experiment, members: int | None, workers: int | None, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        with_flags(changed, members, workers)
+
+
+def test_a_relative_data_folder_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "home" / "known").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SPARSEPOP_DATA", str(tmp_path / "home"))
+    assert located("mine") == str(tmp_path / "mine")
+    assert located("known") == "known"
+    assert located("digits") == "digits"
+    assert located("absent") == "absent"
+    assert with_flags(experiment(data="mine"), None, None).data == str(tmp_path / "mine")
+
+
+def test_checking_storage_leaves_no_trace(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path / "a" / "b" / "small"))
+    check_storage(experiment(), storage, fresh=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_storage_below_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(StorageError, match=r"cannot write below .*/file/small"):
+        check_storage(experiment(), Storage(str(tmp_path / "file" / "small")), fresh=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_storage_without_permission_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(StorageError, match="cannot write below"):
+        check_storage(experiment(), Storage(str(tmp_path / "small")), fresh=True)
+
+
+def test_a_changed_config_is_refused_and_named(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path / "small"))
+    begin(experiment(), storage, fresh=False)
+    check_storage(experiment(resources=Resources(cpus=2)), storage, fresh=False)
+    before = storage.read("experiment.json")
+    changed = experiment(seed=3)
+    with pytest.raises(ConfigError, match=r"another config \(seed: 0 -> 3.*--fresh"):
+        check_storage(changed, storage, fresh=False)
+    check_storage(changed, storage, fresh=True)
+    assert storage.read("experiment.json") == before
+    assert storage.names() == ["experiment.json"]
+
+
+def test_fresh_deletes_what_was_there(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path / "small"))
+    begin(experiment(), storage, fresh=False)
+    for folder in ("posts", "decisions", "states", "attempts", *SCHEMAS):
+        storage.write(f"{folder}/x", b"")
+    begin(experiment(), storage, fresh=False)
+    assert len(storage.names()) == 5 + len(SCHEMAS)
+    begin(experiment(), storage, fresh=True)
+    assert storage.names() == ["experiment.json"]
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small" / "thesis.tex").write_text("mine")
+    for fresh in (False, True):
+        with pytest.raises(ConfigError, match=r"holds thesis\.tex and is no experiment"):
+            check_storage(experiment(), Storage(str(tmp_path / "small")), fresh=fresh)
+    assert (tmp_path / "small" / "thesis.tex").read_text() == "mine"

@@ -1,0 +1,137 @@
+"""What a person sees: a table within 80 columns on a terminal, lines elsewhere."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from sparsepop.population import progress
+from sparsepop.population.progress import Progress, progress_table
+
+
+def trial(member: int, status: str = "RUNNING") -> Any:
+    return SimpleNamespace(config={"member": member}, status=status)
+
+
+def result(member: int, generation: int = 1, **more: Any) -> dict[str, Any]:
+    row = {"member": member, "generation": generation, "step": 100 * generation, "steps": 400, "score": 0.5}
+    more = {"waiting": False, "final": False, **more}
+    return {**row, "density": 0.05, "donor": -1, "seconds": 12.3, **more}
+
+
+class Clock:
+    now = 1000.0
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock.now)
+    return clock
+
+
+def watched(members: int = 2, finished: int = 0, **console: Any) -> tuple[Progress, io.StringIO]:
+    out = io.StringIO()
+    return Progress("tiny", members, finished, Console(file=out, width=80, **console)), out
+
+
+def test_the_table_shows_every_member_in_80_columns() -> None:
+    rows = {
+        0: result(0, score=0.98765, donor=3, step=123_000, steps=200_000, seconds=98765.0),
+        1: result(1, score=float("nan")),
+    }
+    out = io.StringIO()
+    states = {0: "running", 1: "waiting", 2: "running"}
+    Console(file=out, width=80).print(progress_table("tiny", rows, states, "0:10 elapsed"))
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    cells = [line.split() for line in lines if line.strip()]
+    assert ["member", "state", "step", "score", "density", "donor", "seconds"] in cells
+    assert ["0", "running", "123000/200000", "0.9877", "5.00%", "3", "98765"] in cells
+    assert ["1", "waiting", "100/400", "diverged", "5.00%", "12"] in cells
+    assert ["2", "running"] in cells
+    assert lines[-1].strip() == "0:10 elapsed"
+
+
+def test_a_narrow_terminal_cuts_and_never_wraps() -> None:
+    out = io.StringIO()
+    rows = {member: result(member, step=123_000, steps=200_000) for member in range(3)}
+    states = {member: "running" for member in range(3)}
+    Console(file=out, width=40).print(progress_table("tiny", rows, states, "ok"))
+    assert max(map(len, out.getvalue().splitlines())) <= 40
+    assert len([line for line in out.getvalue().splitlines() if line.strip()]) == 7
+
+
+def test_elapsed_and_expected_time(clock: Clock) -> None:
+    view, _ = watched(members=2)
+    for member in (0, 1):
+        view.on_trial_start(0, [], trial(member))
+    clock.now += 60  # processes start
+    for generation in (1, 2):
+        for member in (0, 1):
+            view.on_trial_result(0, [], trial(member), result(member, generation))
+        clock.now += 10
+    assert view.summary() == "1:20 elapsed, 50% done, about 0:40 left"
+
+
+def test_members_that_were_done_before_count_as_done(clock: Clock) -> None:
+    view, _ = watched(members=4, finished=2)
+    assert view.summary() == "0:00 elapsed, 50% done"
+    view.on_trial_result(0, [], trial(3), result(3, 2))
+    assert view.summary() == "0:00 elapsed, 62% done"
+
+
+def test_states_follow_the_trials(clock: Clock) -> None:
+    view, _ = watched()
+    one = trial(0)
+    view.on_trial_start(0, [], one)
+    view.on_trial_result(0, [], one, result(0))
+    assert view.states[0] == "running"
+    view.on_trial_result(0, [], one, {"member": 0, "generation": 1, "waiting": True})
+    assert (view.states[0], view.rows[0]["step"]) == ("waiting", 100)
+    view.on_step_end(0, [trial(0, "PAUSED")])
+    assert view.states[0] == "paused"
+    view.on_trial_recover(0, [], one)
+    assert view.states[0] == "again"
+    view.on_trial_complete(0, [], one)
+    assert view.states[0] == "done"
+    view.on_trial_error(0, [], one)
+    assert view.states[0] == "failed"
+    assert view.summary().endswith("1 failed")
+
+
+def test_without_a_terminal_a_line_now_and_then(clock: Clock) -> None:
+    view, out = watched()
+    view.setup()
+    for _ in range(100):
+        clock.now += 1
+        view.on_step_end(0, [])
+    view.close()
+    assert 3 <= len(out.getvalue().splitlines()) <= 4
+    assert out.getvalue().startswith("tiny: 0:")
+
+
+def test_on_a_terminal_the_table_stays_when_it_ends(clock: Clock) -> None:
+    view, out = watched(force_terminal=True)
+    view.setup()
+    view.on_trial_start(0, [], trial(0))
+    view.on_trial_result(0, [], trial(0), result(0, 4, final=True))
+    view.on_trial_complete(0, [], trial(0))
+    view.close()
+    view.close()
+    assert "done" in out.getvalue()
+    assert view.live is None
+
+
+def test_tune_may_pickle_it() -> None:
+    view, _ = watched(force_terminal=True)
+    view.setup()
+    copy = pickle.loads(pickle.dumps(view))
+    view.close()
+    assert copy.name == "tiny"
+    assert not hasattr(copy, "live")
