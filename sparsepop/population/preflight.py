@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from sparsepop.budgets import allocate
 from sparsepop.config import ConfigError, describe
 from sparsepop.data import KNOWN, Data, open_data
 from sparsepop.describe import differences
@@ -89,11 +90,13 @@ def _build(experiment: Experiment, recipes: Iterable[Recipe]) -> None:
         methods = tuple(type(method) for method in recipe.methods)
         kinds.setdefault((recipe.model, recipe.keep_dense, methods, recipe.density), recipe)
     for recipe in kinds.values():
-        _check_score(experiment, recipe, data)
+        _check_member(experiment, recipe, data)
 
 
-def _check_score(experiment: Experiment, recipe: Recipe, data: Data) -> None:
+def _check_member(experiment: Experiment, recipe: Recipe, data: Data) -> None:
     member = Member.build(recipe, experiment.seed, Task(data.shape, data.classes))
+    # a schedule gets there only after hours, a budget that is too small for it is known now
+    allocate(member.masks.shapes, recipe.density)
     measured = [name for method in recipe.methods for name in method.measure(member)]
     columns = [field.name for field in SCHEMAS["reports"] if pa.types.is_floating(field.type)]
     # never the test split: members that are chosen by it would be reported by it too

@@ -12,6 +12,7 @@ import pytest
 
 from sparsepop.config import ConfigError
 from sparsepop.experiment import PBT, Experiment, Grid, Resources, Sampled
+from sparsepop.methods import gmp
 from sparsepop.population.preflight import (
     begin,
     check_experiment,
@@ -38,6 +39,7 @@ def with_recipe(**changes: Any) -> Callable[[dict[str, Any]], Recipe]:
         (experiment(recipe=with_recipe(model="lenet-5")), "8"),
         (experiment(recipe=with_recipe(batch=5000)), "batch size 5000"),
         (experiment(recipe=with_recipe(keep_dense=("nose",))), "'nose'"),
+        (experiment(recipe=with_recipe(methods=gmp(1e-5, 32))), "keeps 1 of 50200 weights"),
         (experiment(score="accurracy"), "'accurracy'.*validation_accuracy"),
         (experiment(score="test_accuracy"), "'test_accuracy'"),
         (experiment(PBT(SPACE, members=1)), "at least 2 members"),
