@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 import pandas as pd
+import torch
 
 from sparsepop.experiment import PBT, Experiment, Grid, Resources, Sampled
 from sparsepop.member import State
@@ -113,6 +114,7 @@ class World:
                 self.told.append(result)
                 hook(self.trials[start.member], result)
 
+        torch.set_num_threads(1)  # holds for one thread alone
         with self.client.baton:
             try:
                 self.trials[start.member] = MemberTrial(self.job, start, tell)
