@@ -22,8 +22,8 @@ lint: $(READY)
 	$(BIN)/mypy
 
 bench: $(READY)
-	$(BIN)/python benchmarks/step.py
-	$(BIN)/python benchmarks/exchange.py
+	$(BIN)/python -m benchmarks.step
+	$(BIN)/python -m benchmarks.exchange
 
 # uncompiled, every Ray worker would spend seconds compiling torch and ray again
 $(READY): requirements.lock pyproject.toml
