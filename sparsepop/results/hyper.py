@@ -6,7 +6,7 @@ import json
 
 import pandas as pd
 
-from sparsepop.results.reader import Experiment, open_experiment, read
+from sparsepop.results.reader import Experiment, current, open_experiment, read
 
 
 def hyperparameters(experiment: Experiment) -> pd.DataFrame:
@@ -21,7 +21,8 @@ def hyperparameters(experiment: Experiment) -> pd.DataFrame:
     starts = members[members["status"] == "started"]
     changed = read(storage, "events").rename(columns={"hp_after": "hp"})
     known = pd.concat([frame[["member", "attempt", "step", "time", "hp"]] for frame in (starts, changed)])
-    known = _still_true(known.dropna(subset="hp"), starts).sort_values(["member", "attempt", "time"])
+    known = current(known.dropna(subset="hp").reset_index(drop=True), members, again=True)
+    known = known.sort_values(["member", "attempt", "time"])
     rows = [
         (row.member, row.step, name, value)
         for row in known.itertuples()
@@ -30,15 +31,6 @@ def hyperparameters(experiment: Experiment) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=["member", "step", "name", "value"], dtype=object)
     frame = frame.astype({"member": "int32", "step": "int64", "name": "str"})
     return _changes(frame.drop_duplicates(["member", "step", "name"], keep="last"))
-
-
-def _still_true(known: pd.DataFrame, starts: pd.DataFrame) -> pd.DataFrame:
-    """Without what an attempt set at or beyond the step at which a later attempt of its member started."""
-    keep = pd.Series(True, index=range(len(known)))
-    known = known.reset_index(drop=True)
-    for member, attempt, step in zip(starts["member"], starts["attempt"], starts["step"], strict=True):
-        keep &= ~((known["member"] == member) & (known["attempt"] < attempt) & (known["step"] >= step))
-    return known[keep]
 
 
 def _changes(frame: pd.DataFrame) -> pd.DataFrame:

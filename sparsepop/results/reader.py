@@ -42,10 +42,10 @@ def read(experiment: Experiment, table: str, *, superseded: bool = False) -> pd.
     if table == "members":
         newest = rows.sort_values(["attempt", "time"], kind="stable").groupby("member").tail(1)
         return newest.sort_values("member").reset_index(drop=True)
-    return _current(rows, _rows(storage, "members"), again=table == "events")
+    return current(rows, _rows(storage, "members"), again=table == "events")
 
 
-def _current(rows: pd.DataFrame, members: pd.DataFrame, *, again: bool) -> pd.DataFrame:
+def current(rows: pd.DataFrame, members: pd.DataFrame, *, again: bool) -> pd.DataFrame:
     """Rows that no later attempt superseded; `again`: the later attempt repeats those at its first step."""
     keep = pd.Series(True, index=rows.index)
     starts = members[(members["status"] == "started") & (members["attempt"] > 0)]
