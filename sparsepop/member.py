@@ -31,6 +31,18 @@ class Task:
     classes: int
 
 
+@dataclass(frozen=True)
+class Note:
+    """Something that a method did or saw after `step` steps and that a reader of the results should know:
+    a collapse, a reset, a merge, the end of a phase.
+    """
+
+    step: int
+    kind: str
+    message: str
+    numbers: Mapping[str, float]
+
+
 class Member:
     """Model, optimizer, masks, memory of the methods, step and FLOPs so far. Made by `build` or `restore`,
     never directly.
@@ -59,6 +71,7 @@ class Member:
         self.train_flops = 0.0
         self.seconds = 0.0
         self.costs = self._costs()
+        self._notes: list[Note] = []
         self._priced: tuple[int, float] = (-1, 0.0)
 
     @classmethod
@@ -101,6 +114,8 @@ class Member:
         """Copy `state` in. The optimizer takes over its buffers alone, never learning rates; none at all from
         another type of it.
         """
+        for method in self.recipe.methods:
+            method.adapt(self, state)
         self.model.load_state_dict(state["model"])
         self.masks.load_state_dict(state["masks"])
         self.optimizer.state.clear()
@@ -115,6 +130,24 @@ class Member:
         """What `method`, one of the recipe's, remembers in this member."""
         place = next(i for i, each in enumerate(self.recipe.methods) if each is method)
         return self.memory.setdefault(f"{place}-{type(method).__name__}", {})
+
+    def rewire(self) -> None:
+        """Give the optimizer the parameters that the model has now: those that are gone are forgotten, those
+        that stay keep their buffers, new ones start without.
+        """
+        kept = self.optimizer.state
+        self.optimizer = self.recipe.optimizer.build(self.model.parameters())
+        self.optimizer.state.update({p: kept[p] for p in self.model.parameters() if p in kept})
+        self.set_learning_rate()
+
+    def note(self, kind: str, message: str = "", **numbers: float) -> None:
+        """Have the next report tell this as an event."""
+        self._notes.append(Note(self.step, kind, message, numbers))
+
+    def take_notes(self) -> tuple[Note, ...]:
+        """The notes since the last call."""
+        notes, self._notes = tuple(self._notes), []
+        return notes
 
     def generator(self, purpose: str) -> torch.Generator:
         """A CPU generator that depends on the seed, the step and `purpose` alone: equal on all ranks."""

@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import math
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from sparsepop.ledger import learnables, state_bytes
-from sparsepop.member import Member
-
-
-class Batches(Protocol):
-    """What training asks of a data set; see `sparsepop.data.Data`."""
-
-    def steps_per_epoch(self, size: int) -> int: ...
-    def batch(
-        self, seed: int, step: int, size: int, *, augment: bool = True, rank: int = 0, world: int = 1
-    ) -> tuple[Tensor, Tensor]: ...
-    def batches(self, split: str, size: int) -> Iterator[tuple[Tensor, Tensor]]: ...
+from sparsepop.member import Member, Note
+from sparsepop.methods.base import Batches
 
 
 @dataclass(frozen=True)
@@ -36,16 +27,19 @@ class Score:
 
 @dataclass(frozen=True)
 class Layer:
-    """How many weights of one layer are alive."""
+    """How many weights of one layer are alive, and what the methods measured of it."""
 
     name: str
     size: int
     alive: int
+    numbers: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Report:
-    """What is known of a member after `step` steps. `test` is there in the last report only."""
+    """What is known of a member after `step` steps, and what its methods noted since the report before.
+    `test` is there in the last report only.
+    """
 
     step: int
     epoch: float
@@ -64,6 +58,7 @@ class Report:
     bytes: int
     layers: tuple[Layer, ...]
     numbers: Mapping[str, float]
+    notes: tuple[Note, ...] = ()
 
     @property
     def final(self) -> bool:
@@ -87,7 +82,7 @@ def train(member: Member, data: Batches, *, every: int, until: int | None = None
         loss, lr = _train_to(member, data, stop)
         if member.step == last:
             for method in reversed(member.recipe.methods):
-                method.finish(member)
+                method.finish(member, data)
         member.seconds += time.perf_counter() - started
         yield _report(member, data, loss, lr)
 
@@ -165,9 +160,19 @@ def _report(member: Member, data: Batches, loss: float, lr: float) -> Report:
         inference_flops=member.forward_flops,
         dense_flops=member.costs.dense_flops,
         bytes=state_bytes(member.model.state_dict().values()) + state_bytes(masks.tensors.values()),
-        layers=tuple(Layer(n, p.numel(), masks.counts[n]) for n, p in masks.params.items()),
+        layers=_layers(member),
         numbers=numbers,
+        notes=member.take_notes(),
     )
+
+
+def _layers(member: Member) -> tuple[Layer, ...]:
+    measured: defaultdict[str, dict[str, float]] = defaultdict(dict)
+    for method in member.recipe.methods:
+        for name, numbers in method.measure_layers(member).items():
+            measured[name].update(numbers)
+    masks = member.masks
+    return tuple(Layer(n, p.numel(), masks.counts[n], measured[n]) for n, p in masks.params.items())
 
 
 EVALUATION_BATCH = 500

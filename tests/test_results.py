@@ -391,6 +391,13 @@ def test_events_at_the_start_of_a_later_attempt_are_written_again(storage: Stora
     assert read(storage, "events")["donor"].tolist() == [1, 2]
 
 
+def test_what_a_method_noted_before_a_later_attempt_started_stays(storage: Storage) -> None:
+    for step in (10, 20, 30):
+        _write(storage, "events", 0, kind="collapse", generation=1, step=step)
+    _start(storage, 0, attempt=1, step=20)
+    assert read(storage, "events")["step"].tolist() == [10, 20]
+
+
 def test_each_attempt_supersedes_all_before_it(storage: Storage) -> None:
     for attempt, start in enumerate((0, 20, 10)):
         _start(storage, 0, attempt=attempt, step=start)

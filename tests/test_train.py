@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from sparsepop.data import open_data
-from sparsepop.member import Member, Task
+from sparsepop.member import Member, Note, Task
 from sparsepop.methods import Method, Static, rigl, static
+from sparsepop.methods.base import Batches
 from sparsepop.optim import SGD, AdamW
 from sparsepop.recipe import Recipe
 from sparsepop.schedule import Cosine, Linear
@@ -111,11 +112,16 @@ class Log(Method):
     def after_step(self, member: Member) -> None:
         self.seen[0].append(f"{self.tag} step {member.step}")
 
-    def finish(self, member: Member) -> None:
+    def finish(self, member: Member, data: Batches) -> None:
+        assert data.steps_per_epoch(member.recipe.batch) > 0
         self.seen[0].append(f"{self.tag} finish {member.step}")
 
     def measure(self, member: Member) -> dict[str, float]:
+        member.note("measured", self.tag, at=member.step)
         return {self.tag: float(member.step)}
+
+    def measure_layers(self, member: Member) -> dict[str, dict[str, float]]:
+        return {"conv1.weight": {self.tag: 1.0}}
 
 
 def test_hooks_come_in_the_tuples_order_and_finish_in_reverse() -> None:
@@ -130,6 +136,10 @@ def test_hooks_come_in_the_tuples_order_and_finish_in_reverse() -> None:
     ]
     assert seen[0] == [*steps, "b finish 2", "a finish 2"]
     assert last.numbers == {"a": 2.0, "b": 2.0}
+    assert last.notes == (Note(2, "measured", "a", {"at": 2}), Note(2, "measured", "b", {"at": 2}))
+    by_layer = {layer.name: dict(layer.numbers) for layer in last.layers}
+    assert by_layer.pop("conv1.weight") == {"a": 1.0, "b": 1.0}
+    assert not any(by_layer.values())
 
 
 # --- evaluation

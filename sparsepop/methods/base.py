@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from sparsepop.member import Member
+
+
+class Batches(Protocol):
+    """What training asks of a data set; see `sparsepop.data.Data`."""
+
+    def steps_per_epoch(self, size: int) -> int: ...
+    def batch(
+        self, seed: int, step: int, size: int, *, augment: bool = True, rank: int = 0, world: int = 1
+    ) -> tuple[Tensor, Tensor]: ...
+    def batches(self, split: str, size: int) -> Iterator[tuple[Tensor, Tensor]]: ...
 
 
 class Method:
@@ -18,16 +28,19 @@ class Method:
     One step, and where the hooks lie in it:
 
         build        surgery          at every build, before masks and optimizer exist
+        restore      adapt            before a state is loaded into what was built
         step 0       start            once, never after a restore
         each step    (forward; loss + penalty; backward)
                      after_backward   gradients are still dense; member.step is the steps completed before
                      (gradients masked, then clipped; the optimizer steps; member.step counts it)
                      after_step       weights, masks and member.step agree
-        report       measure          numbers for the report
+        report       measure, measure_layers
         end          finish           in reverse order; leaves a plain network with its masks
 
     A recipe holds a tuple of methods; the loop calls each hook in the tuple's order. A method keeps what it
-    must remember in `member.memory_of(self)`, which travels with the member's state.
+    must remember in `member.memory_of(self)`, which travels with the member's state; one that adds or removes
+    parameters while training calls `member.rewire()`; `member.note()` records what the report should tell as
+    an event.
     """
 
     soft: ClassVar[bool] = False
@@ -35,6 +48,9 @@ class Method:
 
     def surgery(self, model: nn.Module, names: Sequence[str]) -> None:
         """Change the bare `model`, whose prunable weights are called `names`."""
+
+    def adapt(self, member: Member, state: Mapping[str, Any]) -> None:
+        """Give the freshly built model the modules that it had when `state` was taken."""
 
     def start(self, member: Member) -> None:
         """Set the first masks."""
@@ -53,8 +69,12 @@ class Method:
         """Refresh observed masks, return numbers for the report."""
         return {}
 
-    def finish(self, member: Member) -> None:
-        """Leave a plain network with its masks."""
+    def measure_layers(self, member: Member) -> Mapping[str, Mapping[str, float]]:
+        """Numbers for single layers, by the name of the prunable weight; follows `measure`."""
+        return {}
+
+    def finish(self, member: Member, data: Batches) -> None:
+        """Leave a plain network with its masks; training `data` is there to re-estimate statistics."""
 
     def density_at(self, step: int) -> float | None:
         """The density that this method promises once `step` steps are done; None when it promises none."""

@@ -29,11 +29,15 @@ class Records:
         self.writer = Writer(storage, member, claim_attempt(storage, member))
 
     def report(self, generation: int, report: Report, score: float) -> None:
-        """Rows of `reports` and `layers`."""
+        """Rows of `reports` and `layers`, and of `events` for what the methods noted."""
         self.writer.add("reports", generation=generation, score=score, **report_row(report))
         for layer in report.layers:
             row = {"layer": layer.name, "size": layer.size, "alive": layer.alive}
+            row["numbers"] = dict(layer.numbers)
             self.writer.add("layers", generation=generation, step=report.step, **row)
+        for note in report.notes:
+            more = {"message": note.message, "numbers": dict(note.numbers)}
+            self.event(note.kind, generation, note.step, **more)
 
     def event(self, kind: str, generation: int, step: int, **row: Any) -> None:
         """A row of `events`."""

@@ -17,6 +17,8 @@ from sparsepop.storage import Storage
 Experiment: TypeAlias = "str | Path | Storage"
 
 _READERS = 16  # they fetch, one thread decodes: on object stores the time goes into waiting for small parts
+# an attempt starts with the exchange after the state that it goes on from
+_OF_EXCHANGES = ("exploit", "lost")
 _ORDER = ("member", "step", "attempt", "time")
 
 
@@ -29,8 +31,8 @@ def read(experiment: Experiment, table: str, *, superseded: bool = False) -> pd.
 
     Dtypes are those of `convert.to_frame`, also when there are no rows. With `superseded` all rows ever
     written come back; without it, rows of an attempt beyond the step at which a later attempt of the same
-    member started are left out (events at that very step too: the later attempt writes them again), and
-    `members` holds the newest row per member.
+    member started are left out (what an exchange did at that very step too: the later attempt repeats it),
+    and `members` holds the newest row per member.
 
     Raises ValueError for an unknown table, FileNotFoundError for a missing experiment, and ResultsError for
     a damaged part or one that a newer version wrote.
@@ -42,15 +44,18 @@ def read(experiment: Experiment, table: str, *, superseded: bool = False) -> pd.
     if table == "members":
         newest = rows.sort_values(["attempt", "time"], kind="stable").groupby("member").tail(1)
         return newest.sort_values("member").reset_index(drop=True)
-    return current(rows, _rows(storage, "members"), again=table == "events")
+    again = rows["kind"].isin(_OF_EXCHANGES) if table == "events" else False
+    return current(rows, _rows(storage, "members"), again=again)
 
 
-def current(rows: pd.DataFrame, members: pd.DataFrame, *, again: bool) -> pd.DataFrame:
-    """Rows that no later attempt superseded; `again`: the later attempt repeats those at its first step."""
+def current(rows: pd.DataFrame, members: pd.DataFrame, *, again: bool | pd.Series) -> pd.DataFrame:
+    """Rows that no later attempt superseded; `again`: which ones the later attempt repeats at its first
+    step.
+    """
     keep = pd.Series(True, index=rows.index)
     starts = members[(members["status"] == "started") & (members["attempt"] > 0)]
     for member, attempt, step in zip(starts["member"], starts["attempt"], starts["step"], strict=True):
-        beyond = rows["step"] >= step if again else rows["step"] > step
+        beyond = (rows["step"] > step) | ((rows["step"] == step) & again)
         keep &= ~((rows["member"] == member) & (rows["attempt"] < attempt) & beyond)
     return rows[keep].reset_index(drop=True)
 
