@@ -15,11 +15,13 @@ from sparsepop.ledger import Costs, measure_costs
 from sparsepop.masks import Masks, prunable_names
 from sparsepop.methods.base import Method
 from sparsepop.models import build
+from sparsepop.ranks import Ranks
 from sparsepop.recipe import Recipe
 from sparsepop.schedule import as_schedule
 from sparsepop.seeds import mix
 
 State = dict[str, Any]
+ALONE = Ranks()
 _COSTS: dict[tuple[str, Task, tuple[str, ...]], Costs] = {}
 
 
@@ -49,10 +51,22 @@ class Member:
 
     Randomness is drawn from (seed, step) and is therefore no state: a member resumed is bit for bit the
     member that went on, and one that takes another's state over keeps its own randomness.
+
+    With more than one of `ranks`, each of these processes holds the same member and sees its part of every
+    batch.
     """
 
-    def __init__(self, recipe: Recipe, seed: int, task: Task, model: nn.Module, device: torch.device) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        seed: int,
+        task: Task,
+        model: nn.Module,
+        device: torch.device,
+        ranks: Ranks = ALONE,
+    ) -> None:
         self.recipe = recipe
+        self.ranks = ranks
         self.seed = seed
         self.task = task
         self.device = device
@@ -71,31 +85,45 @@ class Member:
         self.train_flops = 0.0
         self.seconds = 0.0
         self.costs = self._costs()
+        self._network: nn.Module | None = None
+        self._agreed = -1
         self._notes: list[Note] = []
         self._priced: tuple[int, float] = (-1, 0.0)
 
     @classmethod
-    def build(cls, recipe: Recipe, seed: int, task: Task, device: str | torch.device = "cpu") -> Member:
+    def build(
+        cls,
+        recipe: Recipe,
+        seed: int,
+        task: Task,
+        device: str | torch.device = "cpu",
+        ranks: Ranks = ALONE,
+    ) -> Member:
         """A new member at step 0, its weights drawn from `seed`."""
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(mix(seed, 0))
-            member = cls(
-                recipe, seed, task, build(recipe.model, task.shape, task.classes), torch.device(device)
-            )
+            model = build(recipe.model, task.shape, task.classes)
+            member = cls(recipe, seed, task, model, torch.device(device), ranks)
         for method in recipe.methods:
             method.start(member)
         return member
 
     @classmethod
     def restore(
-        cls, recipe: Recipe, seed: int, task: Task, state: State, device: str | torch.device = "cpu"
+        cls,
+        recipe: Recipe,
+        seed: int,
+        task: Task,
+        state: State,
+        device: str | torch.device = "cpu",
+        ranks: Ranks = ALONE,
     ) -> Member:
         """A member of `recipe` that goes on from `state`, its own or another's; the recipe's hyperparameters
         stand.
         """
         with torch.device("meta"):
             bare = build(recipe.model, task.shape, task.classes)
-        member = cls(recipe, seed, task, bare.to_empty(device=device), torch.device(device))
+        member = cls(recipe, seed, task, bare.to_empty(device=device), torch.device(device), ranks)
         member.load(state)
         return member
 
@@ -126,15 +154,29 @@ class Member:
         self.train_flops = state["train_flops"]
         self._priced = (-1, 0.0)
 
+    @property
+    def network(self) -> nn.Module:
+        """What the forward passes of training go through: the model, or its data-parallel wrapper."""
+        if self._network is None:
+            self._network = self.ranks.wrap(self.model, self.recipe.norms)
+        return self._network
+
+    def agree(self) -> None:
+        """RanksDiffer when masks have changed since the last call and are not the same on all ranks."""
+        if self.ranks.world > 1 and self.masks.version != self._agreed:
+            self.ranks.check_equal(self.masks.digest(), "the masks")
+            self._agreed = self.masks.version
+
     def memory_of(self, method: Method) -> dict[str, Any]:
         """What `method`, one of the recipe's, remembers in this member."""
         place = next(i for i, each in enumerate(self.recipe.methods) if each is method)
         return self.memory.setdefault(f"{place}-{type(method).__name__}", {})
 
     def rewire(self) -> None:
-        """Give the optimizer the parameters that the model has now: those that are gone are forgotten, those
-        that stay keep their buffers, new ones start without.
+        """Give optimizer and data-parallel wrapper the parameters that the model has now: those that are gone
+        are forgotten, those that stay keep their buffers, new ones start without.
         """
+        self._network = None
         kept = self.optimizer.state
         self.optimizer = self.recipe.optimizer.build(self.model.parameters())
         self.optimizer.state.update({p: kept[p] for p in self.model.parameters() if p in kept})
@@ -173,7 +215,7 @@ class Member:
 
     def count_step(self) -> None:
         """The optimizer has stepped: advance the clock and book 3 forward passes of the sparse network for
-        each sample.
+        each sample of the global batch.
         """
         self.train_flops += 3.0 * self.forward_flops * self.recipe.batch
         self.step += 1

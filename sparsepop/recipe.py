@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from sparsepop.methods.base import Method
 from sparsepop.optim import SGD, AdamW
+from sparsepop.ranks import NORMS
 
 PRECISIONS = ("float32", "bfloat16", "float64")
 
@@ -17,6 +18,8 @@ class Recipe:
     `steps` and `report` count optimizer steps; `batch` is the global batch; `keep_dense` names prunable
     weights that stay dense and out of every count of prunable weights; `clip` bounds the gradient's norm,
     taken over alive weights only. `bfloat16` means autocast over float32 weights; `float64` is for tests.
+    `norms` matters to data-parallel members alone: BatchNorm over the global batch (`synchronised`: as many
+    workers as you like give the same training) or over each worker's part (`local`: faster).
     Raises ValueError where a value cannot work, also when a method's density would not be reached within
     `steps`.
     """
@@ -32,6 +35,7 @@ class Recipe:
     channels_last: bool = False
     augment: bool = True
     keep_dense: tuple[str, ...] = ()
+    norms: str = "synchronised"
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch < 1:
@@ -40,6 +44,8 @@ class Recipe:
             )
         if self.precision not in PRECISIONS:
             raise ValueError(f"unknown precision {self.precision!r}: choose one of {', '.join(PRECISIONS)}")
+        if self.norms not in NORMS:
+            raise ValueError(f"unknown norms {self.norms!r}: choose one of {', '.join(NORMS)}")
         if not 0.0 <= self.label_smoothing < 1.0:
             raise ValueError(f"label_smoothing must lie in [0, 1), got {self.label_smoothing}")
         if self.clip is not None and self.clip <= 0:

@@ -74,6 +74,11 @@ def train(member: Member, data: Batches, *, every: int, until: int | None = None
     """
     if every < 1:
         raise ValueError(f"reports need at least one step between them, got every={every}")
+    if member.recipe.batch % member.ranks.world:
+        raise ValueError(
+            f"a batch of {member.recipe.batch} images has no equal parts for {member.ranks.world} workers: "
+            "use a multiple"
+        )
     last = member.recipe.steps
     until = last if until is None else min(until, last)
     while member.step < until:
@@ -83,18 +88,19 @@ def train(member: Member, data: Batches, *, every: int, until: int | None = None
         if member.step == last:
             for method in reversed(member.recipe.methods):
                 method.finish(member, data)
-        member.seconds += time.perf_counter() - started
+        member.ranks.share_buffers(member.model)
+        member.seconds += (time.perf_counter() - started) * member.ranks.world
         yield _report(member, data, loss, lr)
 
 
 def train_step(member: Member, images: Tensor, labels: Tensor) -> Tensor:
-    """One optimizer step on a batch (N, C, H, W), (N,); returns its loss, a detached scalar. No host sync
-    unless a method's update is due.
+    """One optimizer step on this rank's part of a batch (N, C, H, W), (N,); returns its loss, a detached
+    scalar. No host sync unless a method's update is due.
     """
     recipe, masks = member.recipe, member.masks
     member.optimizer.zero_grad(set_to_none=True)
     with member.autocast():
-        output = member.model(member.prepare(images))
+        output = member.network(member.prepare(images))
     loss = F.cross_entropy(_wide(output), labels, label_smoothing=recipe.label_smoothing)
     penalties = [each for method in recipe.methods if (each := method.penalty(member)) is not None]
     (loss if not penalties else torch.stack([loss, *penalties]).sum()).backward()
@@ -112,7 +118,9 @@ def train_step(member: Member, images: Tensor, labels: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def evaluate(member: Member, batches: Iterable[tuple[Tensor, Tensor]]) -> Score:
-    """Loss and accuracy over `batches` (NaN when there are none), in evaluation mode; syncs the host once."""
+    """Loss and accuracy over the `batches` of all ranks together (NaN when there are none), in evaluation
+    mode; syncs the host once.
+    """
     member.model.eval()
     totals = torch.zeros(3, dtype=torch.float64, device=member.device)
     for images, labels in batches:
@@ -122,36 +130,43 @@ def evaluate(member: Member, batches: Iterable[tuple[Tensor, Tensor]]) -> Score:
         totals += torch.stack(
             [loss, (output.argmax(1) == labels).sum(), torch.tensor(len(labels), device=loss.device)]
         )
-    loss, correct, count = totals.tolist()
+    loss, correct, count = member.ranks.total(totals).tolist()
     return Score(loss / count, correct / count) if count else Score(math.nan, math.nan)
 
 
 def _train_to(member: Member, data: Batches, stop: int) -> tuple[float, float]:
     """Train to step `stop`; returns the mean loss and the last learning rate."""
     member.model.train()
-    recipe = member.recipe
-    losses = torch.zeros((), device=member.device)
+    recipe, ranks = member.recipe, member.ranks
+    part = {"rank": ranks.rank, "world": ranks.world}
+    losses = torch.zeros((), dtype=torch.float64, device=member.device)
     begin, lr = member.step, 0.0
+    member.agree()
     while member.step < stop:
         lr = member.set_learning_rate()
-        losses += train_step(
-            member, *data.batch(member.seed, member.step, recipe.batch, augment=recipe.augment)
-        )
-    return float(losses) / (member.step - begin), lr
+        batch = data.batch(member.seed, member.step, recipe.batch, augment=recipe.augment, **part)
+        losses += train_step(member, *batch)
+        member.agree()
+    return float(ranks.total(losses)) / ranks.world / (member.step - begin), lr
 
 
 def _report(member: Member, data: Batches, loss: float, lr: float) -> Report:
     recipe, masks = member.recipe, member.masks
     numbers = {name: number for method in recipe.methods for name, number in method.measure(member).items()}
     final = member.step == recipe.steps
+
+    def score(split: str) -> Score:
+        part = {"rank": member.ranks.rank, "world": member.ranks.world}
+        return evaluate(member, data.batches(split, EVALUATION_BATCH, **part))
+
     return Report(
         step=member.step,
         epoch=member.step / data.steps_per_epoch(recipe.batch),
         seconds=member.seconds,
         lr=lr,
         train_loss=loss,
-        validation=evaluate(member, data.batches("validation", EVALUATION_BATCH)),
-        test=evaluate(member, data.batches("test", EVALUATION_BATCH)) if final else None,
+        validation=score("validation"),
+        test=score("test") if final else None,
         density=masks.density,
         alive=masks.alive,
         prunable=masks.total,

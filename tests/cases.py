@@ -58,9 +58,11 @@ class Toy:
         part = slice(rank * size // world, (rank + 1) * size // world)
         return images[part], labels[part]
 
-    def batches(self, split: str, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(
+        self, split: str, size: int, *, rank: int = 0, world: int = 1
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         images, labels = _draw(mix(len(split)), self.sizes[split])
-        yield from zip(images.split(size), labels.split(size), strict=True)
+        yield from list(zip(images.split(size), labels.split(size), strict=True))[rank::world]
 
 
 def _draw(seed: int, size: int) -> tuple[Tensor, Tensor]:

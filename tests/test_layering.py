@@ -23,7 +23,7 @@ LAYERS: list[set[str]] = [
     {"__init__", "schedule", "seeds", "space", "budgets", "storage", "describe"},
     {"experiment", "results"},
     {"config"},
-    {"nn", "masks", "ledger", "data", "optim"},
+    {"nn", "masks", "ledger", "data", "optim", "ranks"},
     {"models", "methods"},
     {"recipe"},
     {"member"},

@@ -41,8 +41,11 @@ class Data(ABC):
         """
 
     @abstractmethod
-    def batches(self, split: str, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The whole split in a fixed order, not augmented; the last batch may be smaller.
+    def batches(
+        self, split: str, size: int, *, rank: int = 0, world: int = 1
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The whole split in a fixed order, not augmented; the last batch may be smaller. Of several ranks,
+        each gets every world-th batch.
 
         ValueError for an unknown split or a size below 1.
         """
@@ -106,12 +109,12 @@ def share(size: int, rank: int, world: int) -> slice:
     return slice(rank * size // world, (rank + 1) * size // world)
 
 
-def chunks(split: str, index: dict[str, Tensor], size: int) -> Iterator[Tensor]:
-    """The indices of a split, `size` at a time; ValueError as Data.batches says."""
+def chunks(split: str, index: dict[str, Tensor], size: int, rank: int, world: int) -> Iterator[Tensor]:
+    """A rank's indices of a split, `size` at a time; ValueError as Data.batches says."""
     if split not in index:
         raise ValueError(f"unknown split {split!r}: use one of {', '.join(SPLITS)}")
     check_size(size)
-    return iter(index[split].split(size) if len(index[split]) else ())
+    return iter(index[split].split(size)[rank::world] if len(index[split]) else ())
 
 
 def check_size(size: int) -> None:

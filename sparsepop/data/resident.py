@@ -54,14 +54,16 @@ class Resident(Data):
             images = crop_and_flip(images, crops.part(part), self._pad)
         return normalise(images, self._scale, self._shift), labels
 
-    def batches(self, split: str, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(
+        self, split: str, size: int, *, rank: int = 0, world: int = 1
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         images, labels = self._test if split == "test" else self._train
         return (
             (
                 normalise(images.index_select(0, index), self._scale, self._shift),
                 labels.index_select(0, index),
             )
-            for index in chunks(split, self._index, size)
+            for index in chunks(split, self._index, size, rank, world)
         )
 
 

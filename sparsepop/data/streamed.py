@@ -75,10 +75,11 @@ class Streamed(Data):
             self._waiting.pop(next(iter(self._waiting))).cancel()
         return self._deliver(pending)
 
-    def batches(self, split: str, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        return self._evaluation(
-            self._test if split == "test" else self._train, chunks(split, self._index, size)
-        )
+    def batches(
+        self, split: str, size: int, *, rank: int = 0, world: int = 1
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        decoder = self._test if split == "test" else self._train
+        return self._evaluation(decoder, chunks(split, self._index, size, rank, world))
 
     def _evaluation(self, decoder: _Decoder, parts: Iterator[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         begun = (decoder.begin(self._pool, part, None) for part in parts)

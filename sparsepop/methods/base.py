@@ -18,7 +18,9 @@ class Batches(Protocol):
     def batch(
         self, seed: int, step: int, size: int, *, augment: bool = True, rank: int = 0, world: int = 1
     ) -> tuple[Tensor, Tensor]: ...
-    def batches(self, split: str, size: int) -> Iterator[tuple[Tensor, Tensor]]: ...
+    def batches(
+        self, split: str, size: int, *, rank: int = 0, world: int = 1
+    ) -> Iterator[tuple[Tensor, Tensor]]: ...
 
 
 class Method:
