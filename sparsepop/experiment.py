@@ -26,11 +26,13 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 @dataclass(frozen=True)
 class Resources:
     """What one member may use in all its `workers` data-parallel processes together: CPUs and GPUs, fractions
-    allowed; None = an equal share of what the cluster has."""
+    allowed; None = an equal share of what the cluster has. `patience`: seconds without a batch after which a
+    process counts as hung, is ended and started again."""
 
     cpus: float | None = None
     gpus: float | None = None
     workers: int = 1
+    patience: float = 900.0
 
     def __post_init__(self) -> None:
         for name in ("cpus", "gpus"):
@@ -38,6 +40,8 @@ class Resources:
             if value is not None and not (_number(value) and 0 <= value < math.inf):
                 raise ValueError(f"{name}={value!r}: use a number of at least 0, or None for an equal share")
         _whole("workers", self.workers, 1)
+        if not (_number(self.patience) and 0 < self.patience < math.inf):
+            raise ValueError(f"patience={self.patience!r}: use a positive number of seconds")
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,13 @@ class Ranks:
         dist.broadcast_object_list(box, src=0, group=self.control)
         return box[0]  # type: ignore[return-value]
 
+    def all(self, value: Value) -> list[Value]:
+        """The `value` of every process, in order of their ranks, in all of them."""
+        values = [value] * self.world
+        if self.world > 1:
+            dist.all_gather_object(values, value, group=self.control)
+        return values
+
     def total(self, numbers: Tensor) -> Tensor:
         """`numbers` summed over all processes, in place."""
         if self.world > 1:
@@ -65,10 +72,7 @@ class Ranks:
 
     def check_equal(self, digest: str, what: str) -> None:
         """Raise RanksDiffer, in all processes, unless all have the same `digest` of `what`."""
-        if self.world == 1:
-            return
-        digests = [""] * self.world
-        dist.all_gather_object(digests, digest, group=self.control)
+        digests = self.all(digest)
         if odd := [rank for rank, each in enumerate(digests) if each != digests[0]]:
             raise RanksDiffer(
                 f"{what} of ranks 0 and {odd[0]} differ: a method draws random numbers, or decides from a "

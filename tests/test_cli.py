@@ -67,8 +67,8 @@ def config(folder: Path, change: str = "") -> str:
         ("Experiment = lambda *_, **__: None", [], ["exports neither EXPERIMENT"]),
         ("SEARCH = PBT({'lr': LogUniform(0.01, 0.3)}, members=1)", [], ["members=1"]),
         ("", ["--members", "0"], ["members"]),
-        ("", ["--workers", "64"], ["workers=64"]),
-        ("RESOURCES = Resources(workers=2)", [], ["workers=2"]),
+        ("", ["--workers", "7"], ["7 workers", "use a multiple"]),
+        ("RESOURCES = Resources(workers=3)", [], ["3 workers"]),
         ("", ["--smoke"], ["SMOKE"]),
     ],
 )

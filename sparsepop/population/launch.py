@@ -17,13 +17,15 @@ from sparsepop.experiment import PBT, Experiment, Start
 from sparsepop.population.board import welcome
 from sparsepop.population.client import ActorClient
 from sparsepop.population.exchange import start_exchange
+from sparsepop.population.job import Job
 from sparsepop.population.places import CROWD, Places, plan_places
-from sparsepop.population.trial import Job, run_member
+from sparsepop.population.trial import run_member
 from sparsepop.population.turns import Turns
 from sparsepop.population.watch import Watch
 from sparsepop.results import read
 from sparsepop.storage import Storage
 
+SLIVER = 0.0001  # of a CPU: the least that Tune gives a trial
 RETRIES = 2  # times that a member may fail and go on from its newest state
 
 SETTINGS = {
@@ -103,7 +105,16 @@ def train_all(experiment: Experiment, storage: Storage, places: Places) -> dict[
         settings = (experiment.search, members, experiment.mode, experiment.seed)
         exchange = start_exchange(storage.root, *settings)
     client = ActorClient(exchange) if exchange is not None else None
-    job = Job(experiment, storage.root, client, places.threads, places.device)
+    job = Job(
+        experiment,
+        storage.root,
+        client,
+        places.threads,
+        places.device,
+        places.cpus,
+        places.gpus,
+        crowded=places.at_once < len(members),
+    )
     population = len(experiment.starts())
     watch = Watch(storage, exchange, experiment.name, population, population - len(members))
     with tempfile.TemporaryDirectory(prefix="sparsepop-", ignore_cleanup_errors=True) as scratch:
@@ -117,17 +128,18 @@ def train_all(experiment: Experiment, storage: Storage, places: Places) -> dict[
 
 
 def _tuner(job: Job, members: list[int], places: Places, watch: Watch, scratch: str) -> tune.Tuner:
-    trainable = tune.with_resources(
-        tune.with_parameters(run_member, job=job), {"CPU": places.cpus, "GPU": places.gpus}
-    )
-    turns = job.exchange is not None and places.at_once < len(members)
+    alone = job.experiment.resources.workers == 1
+    # a data-parallel member's trial only waits for its workers, which have places of their own
+    wanted = {"CPU": places.cpus, "GPU": places.gpus} if alone else {"CPU": SLIVER}
+    trainable = tune.with_resources(tune.with_parameters(run_member, job=job), wanted)
+    turns = alone and job.exchange is not None and job.crowded
     return tune.Tuner(
         trainable,
         param_space={"member": tune.grid_search(members)},
         tune_config=tune.TuneConfig(
             scheduler=Turns() if turns else None,
             # a process that has loaded torch serves the next member
-            reuse_actors=places.at_once < len(members),
+            reuse_actors=job.crowded,
             trial_name_creator=_trial_name,
             trial_dirname_creator=_trial_name,
         ),

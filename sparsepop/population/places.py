@@ -16,8 +16,8 @@ class ResourceError(ValueError):
 
 @dataclass(frozen=True)
 class Places:
-    """`at_once` members run side by side, each with `cpus` and `gpus` (fractions allowed) and `threads` torch
-    threads."""
+    """`at_once` members run side by side, each of their processes with `cpus` and `gpus` (fractions allowed)
+    and `threads` torch threads."""
 
     at_once: int
     cpus: float
@@ -34,21 +34,42 @@ def plan_places(
 ) -> Places:
     """Share the CPUs and GPUs of `nodes` equally among `members`, as far as `wanted` leaves it open.
 
-    Where there are more members than devices, up to `crowd` of them share one; the others wait. A member is
-    one process: it fits on one node, and its share is at most one GPU. Raises ResourceError when no node can
-    hold even one.
+    Where there are more members than devices, up to `crowd` of them share one; the others wait. A process
+    fits on one node, and its share is at most one GPU; the processes of a data-parallel member may lie on
+    several nodes, and never share a GPU. Raises ResourceError when the cluster cannot hold even one member.
     """
     cpus, gpus = ([node.get(name, 0.0) for node in nodes] for name in ("CPU", "GPU"))
-    each_gpu = _share(members, gpus, crowd, 1.0) if wanted.gpus is None else wanted.gpus
-    each_cpu = _share(members, cpus, crowd, max(cpus, default=0.0)) if wanted.cpus is None else wanted.cpus
+    each_cpu, each_gpu = _shares(members, wanted, cpus, gpus, crowd)
     _check(each_cpu, each_gpu, cpus, gpus)
-    fits = [_fits(cpu, each_cpu, members, gpu, each_gpu) for cpu, gpu in zip(cpus, gpus, strict=True)]
+    processes = members * wanted.workers
+    fits = [_fits(cpu, each_cpu, processes, gpu, each_gpu) for cpu, gpu in zip(cpus, gpus, strict=True)]
+    at_once = min(members, sum(fits) // wanted.workers)
     if not sum(fits):
         raise ResourceError(
             f"no node has both {each_cpu:g} CPUs and {each_gpu:g} GPUs for a member: ask for less "
             "(Resources(cpus=..., gpus=...))"
         )
-    return Places(min(members, sum(fits)), each_cpu, each_gpu, max(1, int(each_cpu)))
+    if not at_once:
+        raise ResourceError(
+            f"no room for {wanted.workers} x ({each_cpu:g} CPUs and {each_gpu:g} GPUs), which a member "
+            "needs: ask for less (Resources(cpus=..., gpus=..., workers=...)), or start a larger cluster"
+        )
+    return Places(at_once, each_cpu, each_gpu, max(1, int(each_cpu)))
+
+
+def _shares(
+    members: int, wanted: Resources, cpus: Sequence[float], gpus: Sequence[float], crowd: int
+) -> tuple[float, float]:
+    """CPUs and GPUs of each process: as wanted, or an equal share."""
+    processes = members * wanted.workers
+    if wanted.workers > 1 and any(gpus):
+        crowd = 1  # NCCL refuses two ranks on one GPU
+    cpu = _share(processes, cpus, crowd, max(cpus, default=0.0))
+    gpu = _share(processes, gpus, crowd, 1.0)
+    return (
+        cpu if wanted.cpus is None else wanted.cpus / wanted.workers,
+        gpu if wanted.gpus is None else wanted.gpus / wanted.workers,
+    )
 
 
 def _check(cpu: float, gpu: float, cpus: Sequence[float], gpus: Sequence[float]) -> None:

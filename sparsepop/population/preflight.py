@@ -36,11 +36,6 @@ def with_flags(experiment: Experiment, members: int | None, workers: int | None)
             experiment = replace(experiment, resources=replace(experiment.resources, workers=workers))
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    if experiment.resources.workers > 1:
-        raise ConfigError(
-            f"workers={experiment.resources.workers} is not possible yet: in this version a member runs in "
-            "one process, so leave workers at 1"
-        )
     return experiment
 
 
@@ -87,6 +82,10 @@ def _build(experiment: Experiment, recipes: Iterable[Recipe]) -> None:
     kinds: dict[object, Recipe] = {}
     for recipe in recipes:
         data.steps_per_epoch(recipe.batch)
+        if recipe.batch % (workers := experiment.resources.workers):
+            raise ConfigError(
+                f"a batch of {recipe.batch} images has no equal parts for {workers} workers: use a multiple"
+            )
         methods = tuple(type(method) for method in recipe.methods)
         kinds.setdefault((recipe.model, recipe.keep_dense, methods, recipe.density), recipe)
     for recipe in kinds.values():

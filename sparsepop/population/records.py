@@ -61,6 +61,22 @@ class Records:
         self.writer.flush(tag)
 
 
+class NoRecords:
+    """The rows of a process that does not lead: none."""
+
+    def report(self, generation: int, report: Report, score: float) -> None:
+        pass
+
+    def event(self, kind: str, generation: int, step: int, **row: Any) -> None:
+        pass
+
+    def status(self, status: str, member: Member, hp: Mapping[str, Any]) -> None:
+        pass
+
+    def flush(self, tag: str) -> None:
+        pass
+
+
 def record_failure(storage: Storage, member: int, step: int, message: str) -> None:
     """The row of a member that failed for good at `step`, written by the driver for its newest attempt."""
     attempts = _attempts(storage, member)
@@ -94,6 +110,17 @@ def report_row(report: Report) -> dict[str, Any]:
         row |= {"test_loss": report.test.loss, "test_accuracy": report.test.accuracy}
     counts = dict(report.learnables)
     return row | {"others": sum(counts.values()), "learnables": counts, "numbers": dict(report.numbers)}
+
+
+def score_of(report: Report, name: str) -> float:
+    """The number that members are compared by: a column of `reports` or one of a method's numbers; ValueError
+    when there is none."""
+    row = report_row(report)
+    value = row.get(name, report.numbers.get(name))
+    if not isinstance(value, int | float):
+        known = sorted(key for key, each in row.items() if isinstance(each, float)) + sorted(report.numbers)
+        raise ValueError(f"no report has a score called {name!r}: choose one of {', '.join(known)}")
+    return float(value)
 
 
 def overlap(before: Mapping[str, torch.Tensor], after: Mapping[str, torch.Tensor]) -> float:

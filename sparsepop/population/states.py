@@ -23,10 +23,23 @@ class StateFiles:
         """Forget a state; nothing happens when it is not there."""
         self.storage.delete(self.path(member, generation))
 
+    def write_early(self, member: int, data: bytes) -> None:
+        """Keep a state from within a generation, in place of an earlier such one."""
+        self.storage.write(_early(member), data)
+
+    def read_early(self, member: int) -> bytes:
+        """The state from within a generation; FileNotFoundError when there is none."""
+        return self.storage.read(_early(member))
+
+    def delete_early(self, member: int) -> None:
+        """Forget the state from within a generation, if there is one."""
+        self.storage.delete(_early(member))
+
     def generations(self, member: int) -> list[int]:
-        """Generations of which a state of `member` is there, newest first."""
+        """Generations at whose end a state of `member` was kept that is still there, newest first."""
         names = self.storage.names(f"states/m{member:04d}")
-        return sorted((int(name[1:].removesuffix(".pt")) for name in names), reverse=True)
+        ends = (name[1:].removesuffix(".pt") for name in names if name.startswith("g"))
+        return sorted(map(int, ends), reverse=True)
 
     def all(self) -> set[tuple[int, int]]:
         """(member, generation) of every state that is there."""
@@ -36,3 +49,7 @@ class StateFiles:
     def path(self, member: int, generation: int) -> str:
         """Where a state lies in the experiment."""
         return f"states/m{member:04d}/g{generation:04d}.pt"
+
+
+def _early(member: int) -> str:
+    return f"states/m{member:04d}/early.pt"

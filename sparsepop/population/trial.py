@@ -4,101 +4,133 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from ray import tune
 
-from sparsepop.data import Data, open_data
 from sparsepop.describe import to_json
-from sparsepop.experiment import Experiment, Start
-from sparsepop.member import Member, State, Task
+from sparsepop.experiment import Start
+from sparsepop.member import ALONE, Member, State
+from sparsepop.methods.base import Batches
 from sparsepop.population.client import Client
-from sparsepop.population.records import Records, overlap, report_row
+from sparsepop.population.job import Job, cached_data, task_of
+from sparsepop.population.notice import leaving, own_node
+from sparsepop.population.pulse import Pulse
+from sparsepop.population.records import NoRecords, Records, overlap, score_of
 from sparsepop.population.rules import Assignment
 from sparsepop.population.snapshot import DamagedState, Snapshot, decode, encode
 from sparsepop.population.states import StateFiles
+from sparsepop.ranks import Ranks
 from sparsepop.storage import Storage
 from sparsepop.train import Report, train
 
 KEPT = 2  # newest states that a member which exchanges nothing keeps; the exchange keeps the others'
-
-
-@dataclass(frozen=True)
-class Job:
-    """What all trials of an experiment share: the experiment, where it is kept, and the exchange (None where
-    members never take over each other's states)."""
-
-    experiment: Experiment
-    root: str
-    exchange: Client | None
-    threads: int
-    device: str
+Tell = Callable[[dict[str, Any]], None]
 
 
 def run_member(config: dict[str, Any], job: Job) -> None:
     """The function that Tune runs: one member from its newest state to its end. Tune sees one result for each
     generation."""
-    torch.set_num_threads(job.threads)
     gc.collect()  # in a process that another member has left
     start = job.experiment.starts()[config["member"]]
-    MemberTrial(job, start, tune.report).run()
+    if job.experiment.resources.workers > 1:
+        # late, for it takes seconds to load
+        from sparsepop.population.group import run_group
+
+        run_group(job, start, tune.report)
+        return
+    torch.set_num_threads(job.threads)
+    trial = MemberTrial(job, start, tune.report)
+    with watched(trial, [own_node()]):
+        trial.run()
 
 
 class MemberTrial:
-    """One attempt at training one member.
+    """One attempt at training one member, in each of the processes that do it together; the leading one alone
+    talks to storage, exchange and Tune.
 
     A generation ends in this order: rows, state, post; then word to Tune, then the exchange. So whatever the
     others may decide on is on storage, and an attempt that is cut off anywhere is repeated from the newest
     state with the same outcome.
     """
 
-    def __init__(self, job: Job, start: Start, tell: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, job: Job, start: Start, tell: Tell, ranks: Ranks = ALONE) -> None:
         self.job = job
         self.start = start
         self.tell = tell
+        self.ranks = ranks
         self.storage = Storage(job.root)
         self.states = StateFiles(self.storage)
         self.records = self._records()
-        self.data = cached_data(job.experiment.data, job.device)
-        self.task = Task(self.data.shape, self.data.classes)
+        self.data: Batches = cached_data(job.experiment.data, job.device)
+        self.task = task_of(job)
         self.hp = dict(start.hp)
         self.generation = 0
         self.donor: int | None = None
         self.spent_flops = 0.0
         self.member: Member
 
-    def run(self) -> None:
-        """Go on from the newest state, or start; return when the last report is written."""
-        self._begin()
-        while self.member.step < self.member.recipe.steps:
+    def run(self) -> bool:
+        """Go on from the newest state, or start; True when the last report is written, False when the member
+        has given its place away, to be run again."""
+        going = self._begin()
+        while going and self.member.step < self.member.recipe.steps:
             self._conclude(next(train(self.member, self.data, every=self.job.experiment.generation)))
             if self.member.step < self.member.recipe.steps:
-                self._exchange()
+                going = self._exchange()
+        return going
 
-    def _begin(self) -> None:
-        saved = self._newest_state()
-        if saved is None:
-            recipe = self.job.experiment.recipe(dict(self.hp))
-            self.member = Member.build(recipe, self.start.seed, self.task, self.job.device)
-            self._record_status("started")
+    def save_early(self) -> None:
+        """Save in the middle of a generation, for the machine is to be taken away."""
+        if not self.ranks.leads:
             return
+        self.states.write_early(self.start.member, encode(self._snapshot(self.member.step, math.nan)))
+        self._event("notice", message="the machine is to be taken away: saved early")
+        self.records.flush(f"g{self.generation:04d}-early")
+
+    def report_hang(self, message: str) -> None:
+        """Record that this process makes no progress. Called from another thread, so with rows of its own."""
+        records = Records(self.storage, self.start.member, self.start.seed, self.job.device)
+        records.event("hung", self.generation, self.member.step, message=message)
+        records.flush("hung")
+
+    def _begin(self) -> bool:
+        found = self.ranks.share(self._newest_state)
+        if found is None:
+            recipe = self.job.experiment.recipe(dict(self.hp))
+            self.member = Member.build(recipe, self.start.seed, self.task, self.job.device, self.ranks)
+            self._record_status("started")
+            return True
+        saved, early = found
         self.hp, self.generation, self.spent_flops = dict(saved.hp), saved.generation, saved.spent_flops
         self._adopt(saved.state, saved.seconds)
         self._record_status("started")
+        if early:
+            return True  # from within a generation: the exchange before it is done
         self._post(saved, share=False)  # once more, for the run may have ended before it got there
-        self._exchange()
+        return self._exchange()
 
-    def _newest_state(self) -> Snapshot | None:
+    def _newest_state(self) -> tuple[Snapshot, bool] | None:
+        """The newest state that can be read, and whether it is one from within a generation."""
+        early = self._early_state()
         for generation in self.states.generations(self.start.member):
+            if early is not None and early.generation >= generation:
+                break
             try:
-                return self._read_state(self.start.member, generation)
+                return self._read_state(self.start.member, generation), False
             except (DamagedState, FileNotFoundError) as error:
                 self.records.event("damaged", generation, 0, message=f"{error}: going on from an older state")
-        return None
+        return None if early is None else (early, True)
+
+    def _early_state(self) -> Snapshot | None:
+        try:
+            return decode(self.states.read_early(self.start.member))
+        except (DamagedState, FileNotFoundError):
+            return None
 
     def _read_state(self, member: int, generation: int) -> Snapshot:
         try:
@@ -108,7 +140,7 @@ class MemberTrial:
 
     def _adopt(self, state: State, seconds: float) -> None:
         recipe = self.job.experiment.recipe(dict(self.hp))
-        self.member = Member.restore(recipe, self.start.seed, self.task, state, self.job.device)
+        self.member = Member.restore(recipe, self.start.seed, self.task, state, self.job.device, self.ranks)
         # what this member has spent itself, whoever's weights it holds
         self.member.seconds, self.member.train_flops = seconds, self.spent_flops
 
@@ -120,51 +152,72 @@ class MemberTrial:
         self.records.flush(f"g{self.generation:04d}")
         if report.final:
             self._record_status("done")
-        else:
+        elif self.ranks.leads:
             self._save(report, score)
         self.tell(self._progress(report, score))
 
     def _save(self, report: Report, score: float) -> None:
-        snapshot = Snapshot(
-            member=self.start.member,
-            generation=self.generation,
-            step=report.step,
-            score=score,
-            density=report.density,
-            hp=self.hp,
-            state=self.member.state(),
-            seconds=self.member.seconds,
-            spent_flops=self.spent_flops,
-        )
+        snapshot = self._snapshot(report.step, score)
         self.states.write(self.start.member, self.generation, encode(snapshot))
+        self.states.delete_early(self.start.member)
         self._post(snapshot)
         if self.job.exchange is None:
             self.states.delete(self.start.member, self.generation - KEPT)
 
+    def _snapshot(self, step: int, score: float) -> Snapshot:
+        return Snapshot(
+            member=self.start.member,
+            generation=self.generation,
+            step=step,
+            score=score,
+            density=self.member.masks.density,
+            hp=self.hp,
+            state=self.member.state(),
+            seconds=self.member.seconds,
+            spent_flops=self.member.train_flops,
+        )
+
     def _post(self, snapshot: Snapshot, *, share: bool = True) -> None:
-        if self.job.exchange is not None:
+        if self.job.exchange is not None and self.ranks.leads:
             self.job.exchange.post(snapshot.post, snapshot.state if share else None)
 
-    def _exchange(self) -> None:
+    def _exchange(self) -> bool:
+        """Take over what the exchange assigns; False when the place is needed for those to be waited for."""
         if self.job.exchange is None:
-            return
-        assignment, state = self._ask(self.job.exchange)
+            return True
+        exchange = self.job.exchange
+        answer = self.ranks.share(lambda: self._answer(exchange))
+        if answer is None:
+            return False
+        assignment, state = answer
+        if state is not None:
+            self._take(state, assignment)
+        return True
+
+    def _answer(self, exchange: Client) -> tuple[Assignment, State | None] | None:
+        """The assignment, with the donor's state where there is one to take over; None to give way."""
+        answer = self._ask(exchange)
+        if answer is None or answer[1] is not None:
+            return answer
+        assignment, _ = answer
         if assignment.donor is None or assignment.donor_generation is None:
-            return
+            return assignment, None
         try:
-            if state is None:
-                state = self._read_state(assignment.donor, assignment.donor_generation).state
+            return assignment, self._read_state(assignment.donor, assignment.donor_generation).state
         except (DamagedState, FileNotFoundError) as error:
             self._event("lost", donor=assignment.donor, message=f"{error}: going on without it")
-            return
-        self._take(state, assignment)
+            return assignment, None
 
-    def _ask(self, exchange: Client) -> tuple[Assignment, State | None]:
+    def _ask(self, exchange: Client) -> tuple[Assignment, State | None] | None:
         while True:
+            if isinstance(self.data, Pulse):
+                self.data.beat()
             answer = exchange.ask(self.start.member, self.generation)
             if answer is not None:
                 return answer
             self.tell({"member": self.start.member, "generation": self.generation, "waiting": True})
+            if self.ranks.world > 1 and self.job.crowded:
+                return None
 
     def _take(self, state: State, assignment: Assignment) -> None:
         old, step, seconds = self.hp, self.member.step, self.member.seconds
@@ -185,7 +238,9 @@ class MemberTrial:
             message=assignment.reason,
         )
 
-    def _records(self) -> Records:
+    def _records(self) -> Records | NoRecords:
+        if not self.ranks.leads:
+            return NoRecords()
         return Records(self.storage, self.start.member, self.start.seed, self.job.device)
 
     def _event(self, kind: str, **row: Any) -> None:
@@ -210,18 +265,25 @@ class MemberTrial:
         }
 
 
-def score_of(report: Report, name: str) -> float:
-    """The number that members are compared by: a column of `reports` or one of a method's numbers; ValueError
-    when there is none."""
-    row = report_row(report)
-    value = row.get(name, report.numbers.get(name))
-    if not isinstance(value, int | float):
-        known = sorted(key for key, each in row.items() if isinstance(each, float)) + sorted(report.numbers)
-        raise ValueError(f"no report has a score called {name!r}: choose one of {', '.join(known)}")
-    return float(value)
+@contextmanager
+def watched(trial: MemberTrial, nodes: list[str]) -> Iterator[None]:
+    """End this process when `trial` hangs, and have it save when one of `nodes` is to be taken away."""
+    pulse = Pulse(
+        trial.data,
+        trial.job.experiment.resources.patience,
+        notice=leaving(nodes),
+        save=trial.save_early,
+        report=trial.report_hang,
+    )
+    tell = trial.tell
 
+    def told(result: dict[str, Any]) -> None:
+        pulse.rest()  # Tune may hold a member here for as long as it likes
+        tell(result)
+        pulse.beat()
 
-@cache
-def cached_data(where: str, device: str) -> Data:
-    """One copy of a data set for each process."""
-    return open_data(where, device)
+    trial.data, trial.tell = pulse, told
+    try:
+        yield
+    finally:
+        pulse.stop()

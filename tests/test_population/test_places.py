@@ -30,6 +30,11 @@ GPUS = {"CPU": 16.0, "GPU": 4.0}
         (1, Resources(), [TWO, TWO], CROWD, Places(1, 2.0, 0.0, 2)),
         (3, Resources(cpus=2, gpus=1), [GPUS, TWO], 1, Places(3, 2.0, 1.0, 2)),
         (9, Resources(cpus=2, gpus=1), [GPUS, TWO], 1, Places(4, 2.0, 1.0, 2)),
+        (2, Resources(workers=2), [TWO, TWO], CROWD, Places(2, 1.0, 0.0, 1)),
+        (2, Resources(cpus=2, workers=2), [TWO], CROWD, Places(1, 1.0, 0.0, 1)),
+        (1, Resources(cpus=4, workers=4), [TWO, TWO], CROWD, Places(1, 1.0, 0.0, 1)),
+        (8, Resources(workers=2), [GPUS], CROWD, Places(2, 1.0, 1.0, 1)),
+        (1, Resources(workers=4), [GPUS], CROWD, Places(1, 4.0, 1.0, 4)),
     ],
 )
 def test_shares(
@@ -49,6 +54,7 @@ def test_shares(
         (Resources(cpus=0, gpus=0), [TWO], "0 CPUs and 0 GPUs"),
         (Resources(cpus=2, gpus=1), [{"CPU": 1.0, "GPU": 1.0}, TWO], "no node has both"),
         (Resources(), [], "0 CPUs and 0 GPUs"),
+        (Resources(cpus=3, workers=3), [TWO], r"no room for 3 x \(1 CPUs and 0 GPUs\)"),
     ],
 )
 def test_a_member_that_the_cluster_can_never_hold(

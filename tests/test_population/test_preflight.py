@@ -89,8 +89,6 @@ def test_flags_change_the_experiment() -> None:
 @pytest.mark.parametrize(
     ("changed", "members", "workers", "message"),
     [
-        (experiment(), None, 64, "workers=64 is not possible yet"),
-        (experiment(resources=Resources(workers=2)), None, None, "workers=2 is not possible yet"),
         (experiment(), None, 0, "workers"),
         (experiment(), 0, None, "members"),
         (experiment(Grid({"lr": [1.0]})), 3, None, "--members=3 does not fit a Grid"),

@@ -16,7 +16,7 @@ from torch import Tensor
 from sparsepop.experiment import PBT, Experiment, Grid
 from sparsepop.population.board import Board, welcome
 from sparsepop.population.preflight import begin
-from sparsepop.population.records import record_failure
+from sparsepop.population.records import Records, record_failure
 from sparsepop.population.rules import Assignment
 from sparsepop.population.snapshot import decode
 from sparsepop.population.states import StateFiles
@@ -307,6 +307,7 @@ def test_members_that_do_not_wait_for_each_other_may_go_back_in_time(tmp_path: P
         donated = {**behind, "step": behind_step}
         trial._take(donated, Assignment(0, 1, 1, dict(trial.hp), 1, "test"))
     assert trial.member.step == 0
+    assert isinstance(trial.records, Records)
     assert trial.records.writer.attempt == 1
     started = read(storage, "members", superseded=True)
     assert list(started["step"]) == [0, 0]

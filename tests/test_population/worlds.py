@@ -16,9 +16,10 @@ from sparsepop.member import State
 from sparsepop.methods import rigl
 from sparsepop.optim import SGD
 from sparsepop.population.exchange import Exchange
+from sparsepop.population.job import Job
 from sparsepop.population.launch import unfinished
 from sparsepop.population.rules import Assignment, Post
-from sparsepop.population.trial import Job, MemberTrial
+from sparsepop.population.trial import MemberTrial
 from sparsepop.recipe import Recipe
 from sparsepop.results import read
 from sparsepop.schedule import Cosine

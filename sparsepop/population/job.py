@@ -1,0 +1,39 @@
+"""What all members of an experiment share, wherever they run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from sparsepop.data import Data, open_data
+from sparsepop.experiment import Experiment
+from sparsepop.member import Task
+from sparsepop.population.client import Client
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all trials of an experiment share: the experiment, where it is kept, the exchange (None where
+    members never take over each other's states), and what each of a member's processes may use. `crowded`:
+    there are more members than places."""
+
+    experiment: Experiment
+    root: str
+    exchange: Client | None
+    threads: int
+    device: str
+    cpus: float = 1.0
+    gpus: float = 0.0
+    crowded: bool = False
+
+
+def task_of(job: Job) -> Task:
+    """What the members of a job must fit."""
+    data = cached_data(job.experiment.data, job.device)
+    return Task(data.shape, data.classes)
+
+
+@cache
+def cached_data(where: str, device: str) -> Data:
+    """One copy of a data set for each process."""
+    return open_data(where, device)
