@@ -23,6 +23,9 @@ class Client(Protocol):
         """The assignment after `generation`, with the donor's state unless it has to come from storage; None
         when the others take long."""
 
+    def newest(self, member: int) -> int:
+        """The newest generation that `member` has posted; -1 before the first."""
+
 
 class ActorClient:
     """A `Client` of the exchange actor."""
@@ -40,6 +43,9 @@ class ActorClient:
             return None
         assignment, reference = answer
         return assignment, _fetched(reference)
+
+    def newest(self, member: int) -> int:
+        return int(ray.get(self.actor.newest.remote(member)))
 
 
 def _shared(state: State) -> list[Any]:

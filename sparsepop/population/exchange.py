@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sparsepop.experiment import PBT
 from sparsepop.population.board import Board, State
@@ -56,6 +57,10 @@ class Exchange:
             return assignment, []
         return assignment, self._references.get((assignment.donor, assignment.donor_generation), [])
 
+    async def newest(self, member: int) -> int:
+        """The newest generation that a member has posted; -1 before the first."""
+        return self._board.newest(member)
+
     async def retire(self, member: int) -> None:
         """Stop waiting for a member that failed for good."""
         self._board.retire(member)
@@ -77,4 +82,6 @@ class Exchange:
 def start_exchange(root: str, search: PBT, members: list[int], mode: str, seed: int) -> Any:
     """The handle of a new exchange actor, which restarts by itself; calls are repeated until it answers."""
     actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=1000)(Exchange)
-    return actor.remote(root, search, members, mode, seed)
+    # beside the driver, whose node is the last that a cluster loses
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    return actor.options(scheduling_strategy=here).remote(root, search, members, mode, seed)

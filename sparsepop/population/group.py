@@ -122,11 +122,18 @@ def _worker(config: dict[str, Any]) -> None:
     if ranks.leads:
         _Place(job, start.member).note()
     nodes = ranks.all(own_node())
-    trial = MemberTrial(job, start, words.put if ranks.leads else lambda word: None, ranks)
+    tell = words.put if ranks.leads else lambda word: None
+    trial = MemberTrial(job, start, tell, ranks, _places_are_wanted)
     with watched(trial, nodes):
         done = trial.run()
     if ranks.leads:
         words.put({"done": done})
+
+
+def _places_are_wanted() -> bool:
+    """Whether some worker group waits for a place."""
+    groups = ray.util.placement_group_table().values()
+    return any(group["state"] in ("PENDING", "RESCHEDULING") for group in groups)
 
 
 def _wait_for_answer(job: Job, member: int) -> None:

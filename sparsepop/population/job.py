@@ -14,8 +14,7 @@ from sparsepop.population.client import Client
 @dataclass(frozen=True)
 class Job:
     """What all trials of an experiment share: the experiment, where it is kept, the exchange (None where
-    members never take over each other's states), and what each of a member's processes may use. `crowded`:
-    there are more members than places."""
+    members never take over each other's states), and what each of a member's processes may use."""
 
     experiment: Experiment
     root: str
@@ -24,7 +23,6 @@ class Job:
     device: str
     cpus: float = 1.0
     gpus: float = 0.0
-    crowded: bool = False
 
 
 def task_of(job: Job) -> Task:

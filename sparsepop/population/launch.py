@@ -113,7 +113,6 @@ def train_all(experiment: Experiment, storage: Storage, places: Places) -> dict[
         places.device,
         places.cpus,
         places.gpus,
-        crowded=places.at_once < len(members),
     )
     population = len(experiment.starts())
     watch = Watch(storage, exchange, experiment.name, population, population - len(members))
@@ -132,14 +131,15 @@ def _tuner(job: Job, members: list[int], places: Places, watch: Watch, scratch: 
     # a data-parallel member's trial only waits for its workers, which have places of their own
     wanted = {"CPU": places.cpus, "GPU": places.gpus} if alone else {"CPU": SLIVER}
     trainable = tune.with_resources(tune.with_parameters(run_member, job=job), wanted)
-    turns = alone and job.exchange is not None and job.crowded
+    # even where all have a place now: a node may go
+    turns = alone and job.exchange is not None
     return tune.Tuner(
         trainable,
         param_space={"member": tune.grid_search(members)},
         tune_config=tune.TuneConfig(
             scheduler=Turns() if turns else None,
             # a process that has loaded torch serves the next member
-            reuse_actors=job.crowded,
+            reuse_actors=places.at_once < len(members),
             trial_name_creator=_trial_name,
             trial_dirname_creator=_trial_name,
         ),

@@ -58,11 +58,19 @@ class MemberTrial:
     state with the same outcome.
     """
 
-    def __init__(self, job: Job, start: Start, tell: Tell, ranks: Ranks = ALONE) -> None:
+    def __init__(
+        self,
+        job: Job,
+        start: Start,
+        tell: Tell,
+        ranks: Ranks = ALONE,
+        gives_way: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.job = job
         self.start = start
         self.tell = tell
         self.ranks = ranks
+        self.gives_way = gives_way
         self.storage = Storage(job.root)
         self.states = StateFiles(self.storage)
         self.records = self._records()
@@ -116,8 +124,12 @@ class MemberTrial:
 
     def _newest_state(self) -> tuple[Snapshot, bool] | None:
         """The newest state that can be read, and whether it is one from within a generation."""
-        early = self._early_state()
-        for generation in self.states.generations(self.start.member):
+        early, generations = self._early_state(), self.states.generations(self.start.member)
+        posted = self.job.exchange.newest(self.start.member) if self.job.exchange is not None else -1
+        if posted > max(generations, default=-1):
+            path = self.states.path(self.start.member, posted)
+            self.records.event("missing", posted, 0, message=f"{path} is gone: going on from an older state")
+        for generation in generations:
             if early is not None and early.generation >= generation:
                 break
             try:
@@ -158,7 +170,12 @@ class MemberTrial:
 
     def _save(self, report: Report, score: float) -> None:
         snapshot = self._snapshot(report.step, score)
-        self.states.write(self.start.member, self.generation, encode(snapshot))
+        try:
+            self.states.write(self.start.member, self.generation, encode(snapshot))
+        except OSError as error:
+            self._event("unsaved", message=str(error))
+            self.records.flush(f"g{self.generation:04d}-unsaved")
+            raise
         self.states.delete_early(self.start.member)
         self._post(snapshot)
         if self.job.exchange is None:
@@ -216,7 +233,7 @@ class MemberTrial:
             if answer is not None:
                 return answer
             self.tell({"member": self.start.member, "generation": self.generation, "waiting": True})
-            if self.ranks.world > 1 and self.job.crowded:
+            if self.gives_way():
                 return None
 
     def _take(self, state: State, assignment: Assignment) -> None:

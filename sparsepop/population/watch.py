@@ -24,13 +24,25 @@ class Watch(Progress):
         self.exchange = exchange
         self.failed: dict[int, str] = {}
 
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """A member has reached the end of a generation: its failures before are forgiven."""
+        super().on_trial_result(iteration, trials, trial, result, **info)
+        if not result["waiting"]:
+            # Tune counts failures over the whole life of a trial, and spot machines go again and again
+            trial.run_metadata.num_failures = 0
+
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Tune gives a trial up: no attempt is left."""
         super().on_trial_error(iteration, trials, trial, **info)
         member = trial.config["member"]
         self.failed[member], details = _failure(trial)
         step = self.rows[member]["step"] if member in self.rows else 0
-        record_failure(self.storage, member, step, f"{self.failed[member]}\n{details}")
+        try:
+            record_failure(self.storage, member, step, f"{self.failed[member]}\n{details}")
+        except OSError as error:  # a full disk may be why it failed
+            self.failed[member] += f" (and that could not be recorded: {error})"
         if self.exchange is not None:
             ray.get(self.exchange.retire.remote(member))
 

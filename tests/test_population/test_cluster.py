@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -30,6 +29,7 @@ from sparsepop.recipe import Recipe
 from sparsepop.results import read
 from sparsepop.run import main
 from sparsepop.storage import Storage
+from tests.test_population.commands import Command
 from tests.test_population.worlds import SPACE, STEPS, World, assert_same_results, experiment, recipe
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_address")]
@@ -156,58 +156,10 @@ def test_the_exchange_survives_and_stays_small(tmp_path: Path) -> None:
     ray.kill(actor)
 
 
-CONFIG = """
-import time
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from sparsepop.methods import Method
-from tests.test_population.worlds import experiment as small, recipe as plain, SPACE
-from sparsepop.experiment import PBT
-
-@dataclass(frozen=True)
-class Slow(Method):
-    def after_step(self, member):
-        time.sleep(0.1)
-
-def recipe(hp):
-    return replace(plain(hp), methods=(*plain(hp).methods, Slow()))
-
-def experiment():
-    return small(PBT(SPACE, members=2, quantile=0.5), recipe=recipe)
-"""
-
-
-class Command:
-    """`python -m sparsepop.run` on a config, as a process of its own."""
-
-    def __init__(self, folder: Path, address: str) -> None:
-        self.folder, self.address = folder, address
-        self.storage = Storage(str(folder / "out" / "small"))
-
-    def start(self) -> subprocess.Popen[str]:
-        (self.folder / "config.py").write_text(CONFIG)
-        command = [sys.executable, "-m", "sparsepop.run", str(self.folder / "config.py"), "--storage", "out"]
-        return subprocess.Popen(
-            [*command, "--address", self.address],
-            cwd=self.folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def reach(self, process: subprocess.Popen[str], generation: int) -> None:
-        """Wait until some member has posted `generation`."""
-        deadline = time.monotonic() + 90
-        while not any(name.startswith(f"g{generation:04d}") for name in self.storage.names("posts")):
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-
-
 def test_killed_stopped_resumed_and_done(
     tmp_path: Path, ray_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = Command(tmp_path, ray_address)
+    command = Command(tmp_path, ["--address", ray_address])
     first = command.start()
     command.reach(first, 1)
     first.kill()

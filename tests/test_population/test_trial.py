@@ -242,6 +242,74 @@ def test_a_damaged_state_is_noted_and_an_older_one_taken(tmp_path: Path, whole: 
     assert list(reports["score"]) == list(undisturbed["score"])
 
 
+def test_a_state_that_is_gone_is_noted_and_an_older_one_taken(tmp_path: Path, whole: Storage) -> None:
+    storage = Storage(str(tmp_path / "small"))
+
+    def stop(trial: MemberTrial, result: dict[str, Any]) -> None:
+        if result["generation"] == 3:
+            raise Killed
+
+    World(experiment(), storage).run(stop)
+    StateFiles(storage).delete(1, 3)
+    assert not World(experiment(), storage).run().errors
+    events = read(storage, "events")
+    assert list(events[events["kind"] == "missing"]["member"]) == [1]
+    assert list(read(storage, "reports")["score"]) == list(read(whole, "reports")["score"])
+
+
+def test_a_member_whose_machine_goes_is_saved_within_the_generation(tmp_path: Path, whole: Storage) -> None:
+    """Saved after the step `cut`, killed at once, and run again: nothing is lost, nothing comes twice."""
+    storage = Storage(str(tmp_path / "small"))
+    begin(experiment(), storage, fresh=False)
+    cut = 2 * GENERATION + 3
+    world = World(experiment(), storage)
+    original = MemberTrial.__init__
+
+    def leaving(self: MemberTrial, *args: Any) -> None:
+        original(self, *args)
+        self.data = Leaving(self.data, self, cut)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MemberTrial, "__init__", leaving)
+        world.killed_together = True
+        assert {type(error) for error in world.run().errors.values()} == {Killed}
+    saved = [
+        decode(StateFiles(storage).read_early(member)).step for member in range(3) if early(storage, member)
+    ]
+    assert saved
+    assert set(saved) == {cut}
+    assert not World(experiment(), storage).run().errors
+    assert not any(early(storage, member) for member in range(3))
+    members = read(storage, "members", superseded=True)
+    assert cut in set(members["step"])
+    events = read(storage, "events")
+    assert set(events["kind"]) == {"exploit", "notice"}
+    reports, undisturbed = read(storage, "reports"), read(whole, "reports")
+    assert list(reports["score"]) == list(undisturbed["score"])
+    assert list(reports["step"]) == list(undisturbed["step"])
+    assert list(reports["train_flops"]) == list(undisturbed["train_flops"])
+
+
+def early(storage: Storage, member: int) -> bool:
+    return storage.exists(f"states/m{member:04d}/early.pt")
+
+
+class Leaving:
+    """A data set whose machine goes before step `cut`."""
+
+    def __init__(self, data: Any, trial: MemberTrial, cut: int) -> None:
+        self.data, self.trial, self.cut = data, trial, cut
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.data, name)
+
+    def batch(self, seed: int, step: int, *args: Any, **more: Any) -> Any:
+        if step == self.cut:
+            self.trial.save_early()
+            raise Killed
+        return self.data.batch(seed, step, *args, **more)
+
+
 def test_a_donors_state_that_is_lost_is_noted_and_the_member_goes_on(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path / "small"))
 

@@ -70,6 +70,10 @@ class LocalClient:
         reference = [copy.deepcopy(state)] if self.through_memory and state is not None else []
         self._call(self.exchange.post(post, reference))
 
+    def newest(self, member: int) -> int:
+        assert self.exchange is not None
+        return int(self._call(self.exchange.newest(member)))
+
     def ask(self, member: int, generation: int) -> tuple[Assignment, State | None] | None:
         assert self.exchange is not None
         self.baton.release()
@@ -132,10 +136,14 @@ def without_times(frame: pd.DataFrame, drop: Iterable[str] = ()) -> pd.DataFrame
     return frame.drop(columns=[name for name in frame if name in extra])
 
 
-def assert_same_results(one: Storage, other: Storage) -> None:
-    """Equal tables, but for times and attempts."""
+def assert_same_results(
+    one: Storage, other: Storage, ignored: Iterable[str] = (), kinds: Iterable[str] = ()
+) -> None:
+    """Equal tables, but for times, attempts, `ignored` columns, and events of some `kinds`."""
     for table in ("members", "reports", "layers", "events"):
-        left, right = (without_times(read(each, table)) for each in (one, other))
+        left, right = (without_times(read(each, table), ignored) for each in (one, other))
+        if table == "events":
+            left = left[~left["kind"].isin(list(kinds))]
         keys = [name for name in ("member", "generation", "step", "layer", "kind") if name in left]
         left, right = (frame.sort_values(keys, ignore_index=True) for frame in (left, right))
         pd.testing.assert_frame_equal(left, right)
