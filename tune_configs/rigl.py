@@ -19,8 +19,8 @@ SPACE: Space = {
 
 
 def experiment(data: str = "mnist", smoke: bool = False) -> Experiment:
-    """Four members on `data`, a generation an epoch: ten of them for LeNet, five for ResNet-20, which two cores
-    can still wait for; --smoke: two members, two short generations."""
+    """Four members on `data`, ten epochs (five of ResNet-20, for two cores' sake) of a generation each;
+    --smoke: two members, two short generations."""
     name = PurePath(data).name
     model = {"mnist": "lenet-300-100"}.get(name, "resnet-20")
     generation = 20 if smoke else open_data(data).steps_per_epoch(128)

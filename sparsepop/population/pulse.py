@@ -46,7 +46,8 @@ class Pulse:
         self._beaten = time.monotonic()
         self._stopped = threading.Event()
         self._thread = threading.get_ident()
-        threading.Thread(target=self._watch, daemon=True, name="pulse").start()
+        self._watcher = threading.Thread(target=self._watch, daemon=True, name="pulse")
+        self._watcher.start()
 
     def steps_per_epoch(self, size: int) -> int:
         return self.data.steps_per_epoch(size)
@@ -76,6 +77,7 @@ class Pulse:
     def stop(self) -> None:
         """Look no longer."""
         self._stopped.set()
+        self._watcher.join()
         faulthandler.cancel_dump_traceback_later()
 
     def _look(self) -> None:

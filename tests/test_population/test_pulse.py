@@ -42,9 +42,9 @@ def test_a_process_that_hangs_says_where_and_ends() -> None:
 
 
 def test_rest_and_stop_keep_a_process_alive() -> None:
-    code = HANGS.replace('stuck()\n"', "").replace("    time.sleep(60)", "    time.sleep(1.5)")
+    code = HANGS.replace("    time.sleep(60)", "    time.sleep(1.5)") + "pulse.stop()"
     for word in ("pulse.rest()", "pulse.stop()"):
-        changed = code.replace("\ndef stuck", f"\n{word}\ndef stuck")
+        changed = code.replace("\nstuck()", f"\n{word}\nstuck()")
         done = subprocess.run([sys.executable, "-c", changed], capture_output=True, text=True, timeout=50)
         assert (done.returncode, done.stdout) == (0, "")
 
