@@ -1,8 +1,7 @@
-"""A cloud: moto answers for AWS, and a machine of namespaces stands behind every instance that it says runs."""
+"""A cloud: moto answers for AWS, and a machine of namespaces stands behind every instance said to run."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
@@ -64,6 +63,12 @@ class Cloud:
             if each["State"]["Name"] == "running" and (not kind or kind in _tags(each))
         }
 
+    def with_ray(self, kind: str) -> int:
+        """How many instances of one node type are nodes of a Ray cluster already."""
+        return sum(
+            name in self.network.hosts and self.network.hosts[name].has_ray() for name in self.running(kind)
+        )
+
     def lose(self, instance: str) -> None:
         """End an instance as the spot market does."""
         self.client("ec2").terminate_instances(InstanceIds=[instance])
@@ -95,10 +100,8 @@ def cloud(network: Network) -> Iterator[Cloud]:
     network.environment = {**KEYS, "AWS_ENDPOINT_URL": made.endpoint}
     server = Path(sys.executable).parent / "moto_server"
     with open(network.folder / "moto.log", "wb") as log:
-        command = [server, "-H", network.gateway, "-p", str(PORT)]
-        process = subprocess.Popen(
-            command, stdout=log, stderr=log, env={**os.environ, "MOTO_IAM_LOAD_MANAGED_POLICIES": "true"}
-        )
+        command = [str(server), "-H", network.gateway, "-p", str(PORT)]
+        process = subprocess.Popen(command, stdout=log, stderr=log)
     watcher = threading.Thread(target=made._watch)
     try:
         wait_for(lambda: _up(made.endpoint), "moto", 60)

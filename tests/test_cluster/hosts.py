@@ -42,8 +42,8 @@ ip address add $ADDRESS/24 dev eth0
 ip link set eth0 up
 ip route add default via $GATEWAY
 cd /
-exec env -i PATH=$PATH /usr/sbin/sshd -D -e -f /dev/null -h $HOME/.ssh/host_key -o PidFile=none -o UsePAM=no \\
-    -o PermitRootLogin=yes -o StrictModes=no -o AuthorizedKeysFile=$HOME/.ssh/authorized_keys
+exec env -i PATH=$PATH /usr/sbin/sshd -D -e -f /dev/null -h $HOME/.ssh/host_key -o PidFile=none \\
+    -o UsePAM=no -o PermitRootLogin=yes -o StrictModes=no -o AuthorizedKeysFile=$HOME/.ssh/authorized_keys
 """
 
 # Two cores are shared by all machines, and their memory is one.
@@ -80,8 +80,13 @@ class Network:
 
     def host(self, name: str, address: str, authorized: str = "") -> Host:
         """A new machine that answers SSH for the owner of the public key `authorized`."""
-        self.hosts[name] = host = Host(self, name, address)
-        host.start(authorized)
+        host = Host(self, name, address)
+        try:
+            host.start(authorized)
+        except BaseException:
+            host.kill()
+            raise
+        self.hosts[name] = host
         return host
 
     def vanish(self, name: str) -> None:
@@ -112,7 +117,7 @@ class Host:
         (self.home / ".ssh" / "authorized_keys").write_text(authorized)
         exports = "".join(f"export {name}='{value}'\n" for name, value in self.network.environment.items())
         (self.home / ".bashrc").write_text(BASHRC + exports)
-        key = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.home / ".ssh" / "host_key"]
+        key = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", f"{self.home}/.ssh/host_key"]
         subprocess.run(key, check=True)
         self._unshare()
         self._plug_in()
@@ -183,13 +188,18 @@ class Host:
             raise RuntimeError(f"{command!r} on {self.name} ended with {done.returncode}:\n{done.stdout}")
         return done.stdout
 
+    def has_ray(self) -> bool:
+        """Whether a node of a Ray cluster runs here."""
+        return "/raylet " in self.run("ps -A -o command")
+
     def kill(self) -> None:
         """The plug first: nobody gets a goodbye."""
         here = f"{self.network.bridge}-{self.address.rpartition('.')[2]}"
         ip("link", "delete", here, check=False)
-        with suppress(ProcessLookupError):
-            os.kill(self.init, signal.SIGKILL)
-        self._outer.wait()
+        if self.init:
+            with suppress(ProcessLookupError):
+                os.kill(self.init, signal.SIGKILL)
+            self._outer.wait()
 
 
 @contextmanager
@@ -211,11 +221,11 @@ def ip(*arguments: str, check: bool = True) -> None:
     subprocess.run(["ip", *arguments], check=check, capture_output=True)
 
 
-def wait_for(ready: Callable[[], bool], what: str, seconds: float) -> float:
+def wait_for(ready: Callable[[], bool], what: str, seconds: float, pause: float = 0.2) -> float:
     """Seconds that it took until `ready`; TimeoutError when it takes longer."""
     start = time.monotonic()
     while not ready():
         if time.monotonic() - start > seconds:
             raise TimeoutError(f"no {what} within {seconds:g} s")
-        time.sleep(0.2)
+        time.sleep(pause)
     return time.monotonic() - start

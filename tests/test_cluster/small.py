@@ -1,4 +1,4 @@
-"""Four small digit readers that exchange, each on a whole CPU; slow enough for things to happen to them."""
+"""Two small digit readers that exchange, each on a whole CPU; slow enough for things to happen to them."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from sparsepop.optim import SGD
 from sparsepop.recipe import Recipe
 from sparsepop.space import LogUniform
 
-STEPS, GENERATION, MEMBERS = 8000, 1000, 4
+STEPS, GENERATION, MEMBERS = 8000, 1000, 2
 
 
 def recipe(hp: dict[str, Any]) -> Recipe:
