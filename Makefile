@@ -2,12 +2,15 @@
 # make test   install, then lint, types and tests
 # make lint   lint and types alone
 # make bench  measure the speed claims of benchmarks/
+# make install  what the nodes of a cluster do
 
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint bench lock
+.PHONY: install demo test lint bench lock
+
+install: $(READY)
 
 demo: $(READY)
 	$(BIN)/python -m sparsepop.run tune_configs/quickstart.py --fresh
@@ -34,4 +37,4 @@ $(READY): requirements.lock pyproject.toml
 	touch $@
 
 lock: $(READY)
-	$(BIN)/uv pip compile --quiet --universal --upgrade --extra dev --python-version 3.10 pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --upgrade --all-extras --python-version 3.10 pyproject.toml -o requirements.lock
