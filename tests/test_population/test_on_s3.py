@@ -20,10 +20,10 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """
-from tests.test_population.worlds import SPACE, experiment
+from tests.test_population.worlds import SPACE, experiment as small
 from sparsepop.experiment import PBT
 
-EXPERIMENT = experiment(PBT(SPACE, members=2, quantile=0.5))
+EXPERIMENT = small(PBT(SPACE, members=2, quantile=0.5))
 """
 
 
