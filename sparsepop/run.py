@@ -57,12 +57,14 @@ def _train(experiment: Experiment, storage: Storage, flags: argparse.Namespace) 
 
     from sparsepop.population import launch, preflight
     from sparsepop.population.places import ResourceError
+    from sparsepop.population.shared import check_shared
 
     for module in config_modules(flags.config):
         cloudpickle.register_pickle_by_value(module)
     try:
         with launch.cluster(flags.address) as nodes:
             places = launch.places_for(experiment, nodes)
+            check_shared(storage)
             preflight.begin(experiment, storage, fresh=flags.fresh)
             return launch.train_all(experiment, storage, places)
     except (ResourceError, ConnectionError) as error:

@@ -1,4 +1,4 @@
-"""Storage: the same promises on a local disk and on a pyarrow file system that is not local."""
+"""Storage: the same promises on a local disk, on S3, and on other pyarrow file systems."""
 
 from __future__ import annotations
 
@@ -12,20 +12,25 @@ from uuid import uuid4
 import pytest
 from pyarrow import fs
 
-from sparsepop import storage as storage_module
 from sparsepop.storage import Storage, StorageError
+from sparsepop.storage import place as place_module
+from tests.s3 import Server
 
 
-@pytest.fixture(params=["local", "folders", "memory"])
+@pytest.fixture(params=["local", "folders", "memory", "s3"])
 def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Storage:
-    """An empty storage: local, on pyarrow's file system in memory, or on one that needs its folders made."""
+    """An empty storage: local, on an S3 server, on pyarrow's file system in memory, or on one that needs its
+    folders made."""
     if request.param == "local":
         return Storage(str(tmp_path / "root"))
+    if request.param == "s3":
+        server: Server = request.getfixturevalue("s3")
+        return server.empty()
     if request.param == "memory":
         return Storage(f"mock:///{uuid4().hex}")
     below = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
-    monkeypatch.setattr(storage_module, "_connect", lambda uri: (below, "bucket"))
-    return Storage("s3://key:secret@bucket/root?region=here")
+    monkeypatch.setattr(place_module, "connect", lambda *_: (below, "bucket"))
+    return Storage("s3://bucket/root?region=here")
 
 
 def _everything(folder: Path) -> list[str]:
@@ -119,11 +124,33 @@ def test_the_root_is_made_absolute_at_once(tmp_path: Path, monkeypatch: pytest.M
         Storage("")
 
 
-def test_messages_show_no_keys() -> None:
-    storage = Storage("s3://key:secret@bucket/runs/?region=eu")
-    assert str(storage) == "s3://bucket/runs"
-    assert "secret" not in repr(storage)
-    assert storage.child("a b").root == "s3://key:secret@bucket/runs/a%20b?region=eu"
+def test_messages_show_no_options() -> None:
+    storage = Storage("gs://anonymous@bucket/runs/?project_id=mine")
+    assert str(storage) == "gs://bucket/runs"
+    assert repr(storage) == "Storage('gs://bucket/runs')"
+    assert storage.child("a b").root == "gs://anonymous@bucket/runs/a%20b?project_id=mine"
+
+
+@pytest.mark.parametrize(
+    "root",
+    [
+        "s3://key:se/cret@bucket/runs",
+        "s3://bucket/runs?region=eu&secret_key=secret",
+        "s3://bucket?access_key=secret",
+        "s3://key:secret@bucket",
+    ],
+)
+def test_keys_in_a_root_are_refused_and_not_shown(root: str) -> None:
+    with pytest.raises(StorageError, match=r"s3://bucket.* keys in it: .*AWS_ACCESS_KEY_ID") as caught:
+        Storage(root)
+    assert "cret@" not in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("options", ["regoin=eu", "allow_delayed_open=yes"])
+def test_an_option_that_is_wrong_is_named(options: str) -> None:
+    with pytest.raises(StorageError, match=f"cannot open s3://bucket: .*{options.split('=')[0]}.*use "):
+        Storage(f"s3://bucket?endpoint_override=localhost&{options}").names()
 
 
 def test_an_unknown_scheme_says_what_to_give() -> None:
@@ -149,7 +176,7 @@ def test_a_failed_put_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     class Full:
         open_output_stream = staticmethod(_no_space)
 
-    monkeypatch.setattr(storage_module, "_connect", lambda uri: (Full(), "bucket"))
+    monkeypatch.setattr(place_module, "connect", lambda *_: (Full(), "bucket"))
     with pytest.raises(
         StorageError, match=r"cannot write below s3://bucket/runs: .*No space left.*free space"
     ):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
@@ -13,6 +14,7 @@ from sparsepop.population import rules
 from sparsepop.population.rules import Assignment, Post
 from sparsepop.storage import Storage
 
+READERS = 16
 State = tuple[int, int]  # (member, generation): whose state, and from the end of which generation
 
 
@@ -36,24 +38,62 @@ class Board:
         self._posts: dict[int, dict[int, Post]] = defaultdict(dict)  # by generation, then member
         self._newest: dict[int, Post] = {}
         self._decided: set[int] = set()  # generations
+        self._needs: dict[int, set[State]] = {}  # by member
+        self._users: Counter[State] = Counter()  # how many members need a state
+        self._released: set[State] = set()
         self._read()
 
     def post(self, post: Post) -> None:
         """Note what a member has reached, and decide what can be decided now; a repeated post changes nothing
         that is decided."""
-        if (post.member, post.generation) in self.decisions:
+        if self.known(post):
             return
+        self.keep(post)
+        self.note(post)
+        for tag, decided in self.due(post):
+            self._journal(tag, decided)
+
+    def known(self, post: Post) -> bool:
+        """Whether what follows this post is decided."""
+        return (post.member, post.generation) in self.decisions
+
+    def keep(self, post: Post) -> None:
+        """Write a post to storage; nothing else, so in any thread. `note` must follow."""
         self.storage.write(f"posts/{_tag(post)}.json", json.dumps(rules.plain(asdict(post))).encode())
-        self._note(post)
+
+    def note(self, post: Post) -> None:
+        """Count a post that is on storage."""
+        self._posts[post.generation][post.member] = post
+        if post.generation >= self.newest(post.member):
+            self._newest[post.member] = post
+            self._count(post.member)
+
+    def due(self, post: Post) -> list[tuple[str, list[Assignment]]]:
+        """What is to be decided now that `post` is noted, by journal entry: `journal`, then `enter`."""
         if not self.search.synchronous:
-            latest = rules.asynchronous(post, self._newest, **self._settings())
-            self._journal(_tag(post), [latest])
-        elif post.generation in self._decided:
+            return [(_tag(post), [rules.asynchronous(post, self._newest, **self._settings())])]
+        if self.settled(post.generation):
             # it failed, the others went on without it, and now it catches up
             late = Assignment(post.member, post.generation, None, post.hp, None, "decided without it")
-            self._journal(_tag(post), [late])
-        else:
-            self._settle(post.generation)
+            return [(_tag(post), [late])]
+        return self._ripe(post.generation)
+
+    def journal(self, tag: str, decided: list[Assignment]) -> None:
+        """Write decisions to storage; nothing else, so in any thread. `enter` must follow."""
+        # one file for what is decided together: a generation is decided whole or not at all
+        lines = [each.to_json() for each in decided]
+        self.storage.write(f"decisions/{tag}.jsonl", "\n".join(lines).encode())
+
+    def enter(self, decided: Iterable[Assignment]) -> None:
+        """Answer with decisions that are on storage."""
+        for each in decided:
+            self.decisions[each.member, each.generation] = each
+            self._decided.add(each.generation)
+            self._count(each.member)
+
+    def settled(self, generation: int) -> bool:
+        """Whether a generation is decided, at least for those who have posted it."""
+        return generation in self._decided
 
     def assignment(self, member: int, generation: int) -> Assignment | None:
         """What `member` does after `generation`; None while others still have to post it.
@@ -69,57 +109,81 @@ class Board:
         self.storage.write(f"retired/{member:04d}", b"")
         self.running.discard(member)
         for generation in sorted(set(self._posts) - self._decided):
-            self._settle(generation)
+            for tag, decided in self._ripe(generation):
+                self._journal(tag, decided)
 
     def needed_states(self) -> set[State]:
         """The states that somebody may still load: everybody's last two, and the donors of those."""
-        needed: set[State] = set()
-        for member, post in self._newest.items():
-            for generation in (post.generation, post.generation - 1):
-                needed.add((member, generation))
-                decision = self.decisions.get((member, generation))
-                if decision is not None and decision.donor is not None:
-                    assert decision.donor_generation is not None
-                    needed.add((decision.donor, decision.donor_generation))
-        return needed
+        return set(self._users)
+
+    def needed(self, state: State) -> bool:
+        """Whether somebody may still load a state."""
+        return state in self._users
+
+    def released(self) -> set[State]:
+        """States that have stopped being needed since this was last asked, and still are not."""
+        released, self._released = self._released - self._users.keys(), set()
+        return released
 
     def newest(self, member: int) -> int:
         """The newest generation that a member has posted; -1 before the first."""
         return self._newest[member].generation if member in self._newest else -1
 
-    def _settle(self, generation: int) -> None:
+    def _ripe(self, generation: int) -> list[tuple[str, list[Assignment]]]:
         posted = self._posts[generation]
-        if self.search.synchronous and generation not in self._decided and self.running <= posted.keys():
-            decided = rules.truncation(list(posted.values()), **self._settings())
-            self._journal(f"g{generation:04d}", list(decided.values()))
+        if not self.search.synchronous or self.settled(generation) or not self.running <= posted.keys():
+            return []
+        decided = rules.truncation(list(posted.values()), **self._settings())
+        return [(f"g{generation:04d}", list(decided.values()))]
 
     def _settings(self) -> dict[str, Any]:
         names = ("space", "quantile", "resample", "factors")
         return {name: getattr(self.search, name) for name in names} | {"mode": self.mode, "seed": self.seed}
 
     def _journal(self, tag: str, decided: list[Assignment]) -> None:
-        # one file for what is decided together: a generation is decided whole or not at all
-        lines = [each.to_json() for each in decided]
-        self.storage.write(f"decisions/{tag}.jsonl", "\n".join(lines).encode())
-        for each in decided:
-            self._enter(each)
+        self.journal(tag, decided)
+        self.enter(decided)
 
-    def _note(self, post: Post) -> None:
-        self._posts[post.generation][post.member] = post
-        if post.generation >= self.newest(post.member):
-            self._newest[post.member] = post
+    def _count(self, member: int) -> None:
+        """Keep track of who needs which state, after a post or a decision of `member`: a whole population
+        would take the square of its size to look through at every post."""
+        before, after = self._needs.get(member, set()), self._needs_of(member)
+        self._needs[member] = after
+        self._users.update(after - before)
+        for state in before - after:
+            self._users[state] -= 1
+            if not self._users[state]:
+                del self._users[state]
+                self._released.add(state)
 
-    def _enter(self, decision: Assignment) -> None:
-        self.decisions[decision.member, decision.generation] = decision
-        self._decided.add(decision.generation)
+    def _needs_of(self, member: int) -> set[State]:
+        if member not in self._newest:
+            return set()
+        newest = self._newest[member].generation
+        needed = {(member, newest), (member, newest - 1)}
+        decisions = [self.decisions.get(state) for state in needed]
+        for each in decisions:
+            if each is not None and each.donor is not None and each.donor_generation is not None:
+                needed.add((each.donor, each.donor_generation))
+        return needed
 
     def _read(self) -> None:
-        for name in self.storage.names("posts"):
-            text = self.storage.read(f"posts/{name}")
-            self._note(Post(**json.loads(text, object_hook=rules.revive)))
-        for name in self.storage.names("decisions"):
-            for line in self.storage.read(f"decisions/{name}").decode().splitlines():
-                self._enter(Assignment.from_json(line))
+        for text in _contents(self.storage, "decisions", self.storage.names("decisions")):
+            self.enter(Assignment.from_json(line) for line in text.decode().splitlines())
+        for text in _contents(self.storage, "posts", self._unfinished_posts()):
+            self.note(Post(**json.loads(text, object_hook=rules.revive)))
+
+    def _unfinished_posts(self) -> list[str]:
+        """Names of the posts that still matter: of what is undecided, and everybody's newest."""
+        names = {(int(name[7:11]), int(name[1:5])): name for name in self.storage.names("posts")}
+        newest = {member: (member, generation) for member, generation in sorted(names)}.values()
+        return [name for state, name in names.items() if state not in self.decisions or state in newest]
+
+
+def _contents(storage: Storage, folder: str, names: list[str]) -> Iterator[bytes]:
+    """The content of files, read several at a time: in object stores the time goes into waiting."""
+    with ThreadPoolExecutor(READERS) as pool:
+        yield from pool.map(storage.read, [f"{folder}/{name}" for name in names])
 
 
 def welcome(storage: Storage) -> None:

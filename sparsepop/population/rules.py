@@ -94,7 +94,7 @@ def truncation(
     for group in _groups(posts):
         top, bottom = _quantiles(_ranked(group, mode), quantile)
         for post in group:
-            donors = [donor for donor in top if post.member in bottom and _better(donor, post, mode)]
+            donors = _donors(post, top, bottom, mode)
             decided[post.member] = _assign(post, donors, space, resample, factors, seed)
     return dict(sorted(decided.items()))
 
@@ -116,16 +116,12 @@ def asynchronous(
     post won.
     """
     known = {**latest, post.member: post}
-    decided = truncation(
-        list(known.values()),
-        space=space,
-        quantile=quantile,
-        resample=resample,
-        factors=factors,
-        mode=mode,
-        seed=seed,
-    )
-    return decided[post.member]
+    _check(list(known.values()), mode)
+    if not 0 < quantile <= 0.5:
+        raise ValueError(f"quantile {quantile!r} is outside (0, 0.5]: top and bottom must not overlap")
+    group = next(group for group in _groups(list(known.values())) if post in group)
+    top, bottom = _quantiles(_ranked(group, mode), quantile)
+    return _assign(post, _donors(post, top, bottom, mode), space, resample, factors, seed)
 
 
 def tournament(
@@ -232,6 +228,10 @@ def _quantiles(ranked: Sequence[Post], quantile: float) -> tuple[list[Post], set
     top = list(ranked[:count])
     bottom = {post.member for post in ranked[-count:]} | {post.member for post in ranked if not _alive(post)}
     return top, bottom
+
+
+def _donors(post: Post, top: Sequence[Post], bottom: set[int], mode: str) -> list[Post]:
+    return [donor for donor in top if _better(donor, post, mode)] if post.member in bottom else []
 
 
 def _alive(post: Post) -> bool:

@@ -1,0 +1,6 @@
+"""Files on a local disk or in an object store: one way to read and write them, atomically."""
+
+from sparsepop.storage.errors import StorageError
+from sparsepop.storage.place import Storage
+
+__all__ = ["Storage", "StorageError"]
