@@ -5,8 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
+
+# a config's module is named after how many were loaded before it
+_LOADED = re.compile(r"^(sparsepop_config_.*)_\d+$")
 
 
 def to_json(value: Any) -> Any:
@@ -77,7 +81,8 @@ def _short(value: Any) -> str:
 def _named(value: Any) -> str:
     name = getattr(value, "__qualname__", None)
     if isinstance(name, str):
-        return f"{value.__module__}.{name}"
+        module = _LOADED.sub(r"\1", value.__module__)
+        return f"{module}.{name}"
     text = repr(value)
     if " at 0x" in text:
         raise ValueError(f"{text} cannot be described: use a frozen dataclass, a function or a plain value")

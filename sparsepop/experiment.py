@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 import re
@@ -126,7 +127,38 @@ class PBT:
         return _sampled(self.space, self.members, seed)
 
 
-Search = Grid | Sampled | PBT
+@dataclass(frozen=True)
+class Tuned:
+    """`members` independent members under algorithms of Ray Tune; no exchange.
+
+    `searcher` and `scheduler` are functions without arguments, each giving a new object of Ray Tune: a
+    `Searcher`, which is asked for each member's hyperparameters when a place is free, and a `TrialScheduler`
+    that may stop members early (ASHA, the median rule), after reports that it sees as `generation`, `step`,
+    `score`. Metric, mode and space are given to them. None: starting points as `Sampled` draws them, and
+    nobody stopped. Only the functions' names are kept as part of what the experiment is: their settings may
+    change between two runs of it.
+    """
+
+    space: Mapping[str, Domain]
+    members: int
+    searcher: Callable[[], Any] | None = None
+    scheduler: Callable[[], Any] | None = None
+
+    def __post_init__(self) -> None:
+        _freeze_space(self)
+        _whole("members", self.members, 1)
+        for name in ("searcher", "scheduler"):
+            _check_maker(name, getattr(self, name))
+        if self.searcher is not None and not self.space:
+            raise ValueError("space is empty, a searcher has nothing to suggest: name a hyperparameter")
+
+    def starts(self, seed: int) -> list[Start]:
+        """The members, as of `Sampled(space, members)`. Where a searcher suggests hyperparameters these
+        stand in for them: examples, by which a recipe is checked before anything starts."""
+        return _sampled(self.space, self.members, seed)
+
+
+Search = Grid | Sampled | PBT | Tuned
 
 
 @dataclass(frozen=True)
@@ -188,7 +220,18 @@ def _sampled(space: Mapping[str, Domain], members: int, seed: int) -> list[Start
     ]
 
 
-def _freeze_space(search: Sampled | PBT) -> None:
+def _check_maker(name: str, value: Any) -> None:
+    if value is None:
+        return
+    if not callable(value) or not hasattr(value, "__qualname__"):
+        raise ValueError(f"{name}={value!r} is no function: give one without arguments that makes it")
+    try:
+        inspect.signature(value).bind()
+    except TypeError as error:
+        raise ValueError(f"{name}={value.__qualname__} cannot be called without arguments: {error}") from None
+
+
+def _freeze_space(search: Sampled | PBT | Tuned) -> None:
     check_space(search.space)
     object.__setattr__(search, "space", dict(search.space))
 

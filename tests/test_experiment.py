@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from sparsepop.config import ConfigError, check, config_modules, describe, load
 from sparsepop.describe import differences, to_json
-from sparsepop.experiment import PBT, Experiment, Grid, Resources, Sampled, member_seeds
+from sparsepop.experiment import PBT, Experiment, Grid, Resources, Sampled, Tuned, member_seeds
 from sparsepop.space import Choice, Domain, Integers, LogUniform
 
 SPACE: dict[str, Domain] = {"lr": LogUniform(1e-3, 1), "cycle": Integers(1, 9)}
@@ -76,6 +76,11 @@ def test_pbt_and_random_search_start_alike() -> None:
     assert PBT(SPACE, 6).starts(4) != pbt
 
 
+def test_what_tune_guides_starts_as_random_search_does() -> None:
+    assert Tuned(SPACE, 6, scheduler=dict).starts(3) == Sampled(SPACE, 6).starts(3)
+    assert Tuned(SPACE, 6, searcher=dict).starts(3) == Sampled(SPACE, 6).starts(3)
+
+
 def test_a_grid_pairs_every_combination_with_the_same_seeds() -> None:
     starts = Grid({"lr": [0.1, 0.2], "kind": ("a", [1, 2])}, seeds=3).starts(5)
     assert [start.member for start in starts] == list(range(12))
@@ -118,7 +123,7 @@ def test_experiments_are_values() -> None:
         ({"recipe": 3}, "3 is not callable"),
         ({"data": ""}, "data=''"),
         ({"score": None}, "score=None"),
-        ({"search": {"lr": 1}}, r"is no Grid \| Sampled \| PBT"),
+        ({"search": {"lr": 1}}, r"is no Grid \| Sampled \| PBT \| Tuned"),
         ({"generation": 0}, "generation=0: use a whole number of at least 1"),
         ({"generation": 1.5}, "generation=1.5"),
         ({"mode": "best"}, "mode 'best' is unknown"),
@@ -148,6 +153,10 @@ def _later(kind: Any, *args: Any, **keywords: Any) -> Callable[[], Any]:
         (_later(Grid, {"seed": [1, 2]}), "'seed' may not be searched"),
         (_later(Grid, {"lr": [1]}, seeds=0), "seeds=0"),
         (_later(Grid, 3), "3 is no mapping"),
+        (_later(Tuned, SPACE, 0), "members=0"),
+        (_later(Tuned, SPACE, 2, searcher="asha"), "searcher='asha' is no function"),
+        (_later(Tuned, SPACE, 2, scheduler=lambda rungs: rungs), "without arguments: missing .*'rungs'"),
+        (_later(Tuned, {}, 2, searcher=dict), "nothing to suggest"),
         (_later(Sampled, {"lr": 0.1}, 4), r"space\['lr'\] = 0.1 is no domain"),
         (_later(Sampled, {"seed": Integers(0, 9)}, 4), "'seed' may not be searched"),
         (_later(Sampled, {1: Integers(0, 9)}, 4), "name 1 is not"),

@@ -20,6 +20,7 @@ from sparsepop.population.exchange import start_exchange
 from sparsepop.population.job import Job
 from sparsepop.population.places import CROWD, Places, plan_places
 from sparsepop.population.trial import run_member
+from sparsepop.population.tuned import Guides, guides
 from sparsepop.population.turns import Turns
 from sparsepop.population.watch import Watch
 from sparsepop.results import read
@@ -79,11 +80,11 @@ def _check_reachable(address: str) -> None:
 
 
 def unfinished(experiment: Experiment, storage: Storage) -> list[Start]:
-    """The starts of the members that have no `done` row on storage."""
+    """The starts of the members that are neither done nor stopped early, by their rows on storage."""
     done: set[int] = set()
     if storage.exists("members"):
         frame = read(storage, "members")
-        done = set(frame.loc[frame["status"] == "done", "member"])
+        done = set(frame.loc[frame["status"].isin(["done", "stopped"]), "member"])
     return [start for start in experiment.starts() if start.member not in done]
 
 
@@ -99,6 +100,8 @@ def train_all(experiment: Experiment, storage: Storage, places: Places) -> dict[
     """Train all members that are not done yet, on the cluster that this process is connected to; returns who
     failed for good, and why."""
     members = [start.member for start in unfinished(experiment, storage)]
+    guided = guides(experiment, storage, members)
+    members = guided.members
     exchange = None
     if isinstance(experiment.search, PBT):
         welcome(storage)
@@ -118,7 +121,8 @@ def train_all(experiment: Experiment, storage: Storage, places: Places) -> dict[
     watch = Watch(storage, exchange, experiment.name, population, population - len(members))
     with tempfile.TemporaryDirectory(prefix="sparsepop-", ignore_cleanup_errors=True) as scratch:
         try:
-            _tuner(job, members, places, watch, scratch).fit()
+            if members:  # else a scheduler had stopped the last ones when the run before ended
+                _tuner(job, guided, places, watch, scratch).fit()
         finally:
             watch.close()
             if exchange is not None:
@@ -126,20 +130,25 @@ def train_all(experiment: Experiment, storage: Storage, places: Places) -> dict[
     return watch.failed
 
 
-def _tuner(job: Job, members: list[int], places: Places, watch: Watch, scratch: str) -> tune.Tuner:
+def _tuner(job: Job, guided: Guides, places: Places, watch: Watch, scratch: str) -> tune.Tuner:
     alone = job.experiment.resources.workers == 1
     # a data-parallel member's trial only waits for its workers, which have places of their own
     wanted = {"CPU": places.cpus, "GPU": places.gpus} if alone else {"CPU": SLIVER}
     trainable = tune.with_resources(tune.with_parameters(run_member, job=job), wanted)
     # even where all have a place now: a node may go
     turns = alone and job.exchange is not None
+    asked = guided.searcher is not None
     return tune.Tuner(
         trainable,
-        param_space={"member": tune.grid_search(members)},
+        param_space={} if asked else {"member": tune.grid_search(guided.members)},
         tune_config=tune.TuneConfig(
-            scheduler=Turns() if turns else None,
+            search_alg=guided.searcher,
+            num_samples=len(guided.members) if asked else 1,
+            # nobody is suggested anything before there is a place: until then more is known
+            max_concurrent_trials=places.at_once if asked else None,
+            scheduler=Turns() if turns else guided.scheduler,
             # a process that has loaded torch serves the next member
-            reuse_actors=places.at_once < len(members),
+            reuse_actors=places.at_once < len(guided.members),
             trial_name_creator=_trial_name,
             trial_dirname_creator=_trial_name,
         ),

@@ -18,6 +18,7 @@ from sparsepop.describe import differences
 from sparsepop.experiment import PBT, Experiment, Grid, Search
 from sparsepop.member import Member, Task
 from sparsepop.population.rules import impossible
+from sparsepop.population.tuned import check_tuned
 from sparsepop.recipe import Recipe
 from sparsepop.results import SCHEMAS
 from sparsepop.storage import Storage
@@ -55,6 +56,7 @@ def located(where: str) -> str:
 
 def check_experiment(experiment: Experiment) -> None:
     """Open the data set and build a member of every kind; ConfigError says what cannot work."""
+    check_tuned(experiment)
     recipes = [experiment.recipe(dict(start.hp)) for start in experiment.starts()]
     generations = min(-(-recipe.steps // experiment.generation) for recipe in recipes)
     if reason := impossible(experiment.search, generations) or unlike(experiment, recipes):

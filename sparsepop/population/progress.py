@@ -67,8 +67,10 @@ class Progress(Callback):
         self.states[trial.config["member"]] = "again"
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A member has written its last report."""
-        self.states[trial.config["member"]] = "done"
+        """A member has written its last report, or is stopped early."""
+        member = trial.config["member"]
+        early = member in self.rows and not self.rows[member]["final"]
+        self.states[member] = "stopped" if early else "done"
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A member has failed for good."""
@@ -107,12 +109,16 @@ class Progress(Callback):
         return text + (f", {failed} failed" if failed else "")
 
     def _done(self) -> float:
-        shares = [row["step"] / row["steps"] for row in self.rows.values()]
+        shares = [
+            1.0 if self.states[member] == "stopped" else row["step"] / row["steps"]
+            for member, row in self.rows.items()
+        ]
         return (self.finished + sum(shares)) / self.members
 
     def _left(self, now: float) -> float | None:
         """Seconds that the steps left take at the pace since the first reports; None while unknown."""
-        rows = {member: row for member, row in self.rows.items() if self.states[member] != "failed"}
+        gone = ("failed", "stopped")
+        rows = {member: row for member, row in self.rows.items() if self.states[member] not in gone}
         made = sum(row["step"] - self.first[member][1] for member, row in rows.items())
         if made <= 0:
             return None

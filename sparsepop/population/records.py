@@ -79,10 +79,19 @@ class NoRecords:
 
 def record_failure(storage: Storage, member: int, step: int, message: str) -> None:
     """The row of a member that failed for good at `step`, written by the driver for its newest attempt."""
+    _record_end(storage, member, "failed", step, message)
+
+
+def record_stop(storage: Storage, member: int, step: int, message: str) -> None:
+    """The row of a member that was stopped early at `step`, written by the driver for its newest attempt."""
+    _record_end(storage, member, "stopped", step, message)
+
+
+def _record_end(storage: Storage, member: int, status: str, step: int, message: str) -> None:
     attempts = _attempts(storage, member)
     writer = Writer(storage, member, max(attempts) if attempts else claim_attempt(storage, member))
-    writer.add("members", status="failed", step=step, message=message)
-    writer.flush("failed")
+    writer.add("members", status=status, step=step, message=message)
+    writer.flush(status)
 
 
 def claim_attempt(storage: Storage, member: int) -> int:

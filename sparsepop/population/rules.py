@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sparsepop.experiment import PBT, Grid, Sampled
+from sparsepop.experiment import PBT, Search
 from sparsepop.space import FACTORS, Domain, freeze, mutate, stable_rng
 
 _SAME = 1e-9  # relative difference below which two densities are the same
@@ -157,7 +157,7 @@ def none(posts: Sequence[Post], **_: Any) -> dict[int, Assignment]:
     return {post.member: _go_on(post) for post in sorted(posts, key=_member)}
 
 
-def impossible(search: PBT | Grid | Sampled, generations: int | None = None) -> str | None:
+def impossible(search: Search, generations: int | None = None) -> str | None:
     """Why this population could never exchange anything, or None when it can (or is not meant to).
 
     `generations` is the number of generations of a whole run: nothing is exchanged after the last one.

@@ -24,6 +24,7 @@ from sparsepop.population.records import NoRecords, Records, overlap, score_of
 from sparsepop.population.rules import Assignment
 from sparsepop.population.snapshot import DamagedState, Snapshot, decode, encode
 from sparsepop.population.states import StateFiles
+from sparsepop.population.suggestions import start_of
 from sparsepop.ranks import Ranks
 from sparsepop.storage import Storage
 from sparsepop.train import Report, train
@@ -36,7 +37,7 @@ def run_member(config: dict[str, Any], job: Job) -> None:
     """The function that Tune runs: one member from its newest state to its end. Tune sees one result for each
     generation."""
     gc.collect()  # in a process that another member has left
-    start = job.experiment.starts()[config["member"]]
+    start = start_of(job.experiment, Storage(job.root), config["member"])
     if job.experiment.resources.workers > 1:
         # late, for it takes seconds to load
         from sparsepop.population.group import run_group

@@ -98,11 +98,23 @@ def test_states_follow_the_trials(clock: Clock) -> None:
     assert view.states[0] == "paused"
     view.on_trial_recover(0, [], one)
     assert view.states[0] == "again"
+    view.on_trial_result(0, [], one, result(0, 4, final=True))
     view.on_trial_complete(0, [], one)
     assert view.states[0] == "done"
     view.on_trial_error(0, [], one)
     assert view.states[0] == "failed"
     assert view.summary().endswith("1 failed")
+
+
+def test_a_member_that_was_stopped_early_has_nothing_left_to_do(clock: Clock) -> None:
+    view, _ = watched()
+    for member, end in ((0, {"final": True}), (1, {})):
+        view.on_trial_start(0, [], trial(member))
+        view.on_trial_result(0, [], trial(member), result(member, 4 if end else 1, **end))
+        view.on_trial_complete(0, [], trial(member))
+    assert view.states == {0: "done", 1: "stopped"}
+    clock.now += 60
+    assert view.summary().endswith("100% done")
 
 
 def test_without_a_terminal_a_line_now_and_then(clock: Clock) -> None:
