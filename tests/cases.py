@@ -16,6 +16,8 @@ from sparsepop.methods import (
     Magnitude,
     Method,
     Static,
+    Thresholds,
+    Toward,
     dense,
     gmp,
     granet,
@@ -100,7 +102,7 @@ def _case(
 
 def cases() -> dict[str, Case]:
     """The table, made anew at each call: equal, never the same objects."""
-    return {**_fixed(), **_drop_grow(), **_gradual(), **_cut()}
+    return {**_fixed(), **_drop_grow(), **_gradual(), **_cut(), **_soft()}
 
 
 def _fixed() -> dict[str, Case]:
@@ -179,6 +181,23 @@ def _cut() -> dict[str, Case]:
         "cut-grows-adamw": _case(
             (Static(0.1), Cut(0.2, 5, "erk")), (4,), {4: 0.1, 5: 0.2}, optimizer=AdamW()
         ),
+    }
+
+
+def _soft() -> dict[str, Case]:
+    """Methods whose masks are only observed, alone and until a cut."""
+    wrn: dict[str, Any] = {"model": "wrn-10-1", "optimizer": SGD(0.1, weight_decay=5e-4)}
+    steered = Thresholds(Toward(0.2, 6, alpha=0.05))
+    return {
+        "dst": _case((Thresholds(0.05),), optimizer=SGD(0.05, weight_decay=1e-4)),
+        "dst-matrix-adamw": _case(
+            (Thresholds(Linear(0.0, 0.01, 6), "matrix", 0.3, decay=False),), optimizer=AdamW(1e-2)
+        ),
+        "dst-cut": _case((Thresholds(0.05), Cut(0.1, 7)), (6,), {0: 1.0, 7: 0.1, 12: 0.1}, **wrn),
+        "dst-scalar-grown": _case(
+            (Thresholds(5.0, "scalar", None), Cut(0.3, 5, "erk")), (4,), precision="bfloat16", **wrn
+        ),
+        "dst-toward": _case((steered, Cut(0.2, 9)), (8,), channels_last=True, **wrn),
     }
 
 
