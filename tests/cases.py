@@ -197,6 +197,9 @@ def _soft() -> dict[str, Case]:
         "dst-scalar-grown": _case(
             (Thresholds(5.0, "scalar", None), Cut(0.3, 5, "erk")), (4,), precision="bfloat16", **wrn
         ),
+        "dst-lstm": _case(
+            (Thresholds(0.05), Cut(0.05, 6)), (5,), model="lstm-a", keep_dense=("fc.weight",), clip=1.0
+        ),
         "dst-toward": _case((steered, Cut(0.2, 9)), (8,), channels_last=True, **wrn),
     }
 
