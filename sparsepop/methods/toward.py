@@ -26,7 +26,7 @@ class Toward:
     density: float
     end: int
     alpha: float = 5e-4
-    gain: float = 3.0
+    gain: float = 10.0
 
     def __post_init__(self) -> None:
         check_density(self.density)

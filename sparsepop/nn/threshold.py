@@ -46,7 +46,8 @@ class _Prune(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weight: Tensor, threshold: Tensor) -> Tensor:
         ctx.save_for_backward(weight, threshold)
-        return weight.masked_fill(weight.abs() <= threshold, 0.0)
+        # where, because masked_fill forgets channels_last
+        return torch.where(weight.abs() <= threshold, 0.0, weight)
 
     @staticmethod
     @once_differentiable
@@ -55,5 +56,5 @@ class _Prune(torch.autograd.Function):
         size = weight.abs()
         over = size - threshold
         steep = grad * long_tail(over)
-        by_weight = grad.masked_fill(over <= 0.0, 0.0).addcmul_(steep, size)
+        by_weight = torch.where(over <= 0.0, 0.0, grad).addcmul_(steep, size)
         return by_weight, -(steep * weight).sum_to_size(threshold.shape)
