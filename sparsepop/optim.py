@@ -67,7 +67,8 @@ def _groups(
     params: Iterable[nn.Parameter], weight_decay: float, decay_norms: bool
 ) -> list[dict[str, object]]:
     params = list(params)
-    spared = {id(p) for p in params if getattr(p, "no_decay", False) or (p.ndim < 2 and not decay_norms)}
+    # what a method says of its parameter goes first: a vector of thresholds is neither bias nor norm
+    spared = {id(p) for p in params if getattr(p, "no_decay", p.ndim < 2 and not decay_norms)}
     groups: list[dict[str, object]] = [
         {"params": [p for p in params if id(p) not in spared], "weight_decay": weight_decay},
         {"params": [p for p in params if id(p) in spared], "weight_decay": 0.0},

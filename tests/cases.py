@@ -11,10 +11,13 @@ from torch import Tensor
 
 from sparsepop.member import Member, Task
 from sparsepop.methods import (
+    Cut,
     DropGrow,
     Magnitude,
     Method,
     Static,
+    Thresholds,
+    Toward,
     dense,
     gmp,
     granet,
@@ -101,7 +104,7 @@ def _case(
 
 def cases() -> dict[str, Case]:
     """The table, made anew at each call: equal, never the same objects."""
-    return {**_fixed(), **_drop_grow(), **_gradual()}
+    return {**_fixed(), **_drop_grow(), **_gradual(), **_cut(), **_soft()}
 
 
 def _fixed() -> dict[str, Case]:
@@ -171,6 +174,35 @@ def _gradual() -> dict[str, Case]:
             {0: 0.5, 1: 0.5, 2: cubic(4 / 6, 0.5), 4: cubic(2 / 6, 0.5), 6: 0.1, 12: 0.1},
             optimizer=AdamW(),
         ),
+    }
+
+
+def _cut() -> dict[str, Case]:
+    return {
+        "cut-dense": _case((Cut(0.1, 5),), (4,), {4: 1.0, 5: 0.1, 12: 0.1}),
+        "cut-grows-adamw": _case(
+            (Static(0.1), Cut(0.2, 5, "erk")), (4,), {4: 0.1, 5: 0.2}, optimizer=AdamW()
+        ),
+    }
+
+
+def _soft() -> dict[str, Case]:
+    """Methods whose masks are only observed, alone and until a cut."""
+    wrn: dict[str, Any] = {"model": "wrn-10-1", "optimizer": SGD(0.1, weight_decay=5e-4)}
+    steered = Thresholds(Toward(0.2, 6, alpha=0.05))
+    return {
+        "dst": _case((Thresholds(0.05),), optimizer=SGD(0.05, weight_decay=1e-4)),
+        "dst-matrix-adamw": _case(
+            (Thresholds(Linear(0.0, 0.01, 6), "matrix", 0.3, decay=False),), optimizer=AdamW(1e-2)
+        ),
+        "dst-cut": _case((Thresholds(0.05), Cut(0.1, 7)), (6,), {0: 1.0, 7: 0.1, 12: 0.1}, **wrn),
+        "dst-scalar-grown": _case(
+            (Thresholds(5.0, "scalar", None), Cut(0.3, 5, "erk")), (4,), precision="bfloat16", **wrn
+        ),
+        "dst-lstm": _case(
+            (Thresholds(0.05), Cut(0.05, 6)), (5,), model="lstm-a", keep_dense=("fc.weight",), clip=1.0
+        ),
+        "dst-toward": _case((steered, Cut(0.2, 9)), (8,), channels_last=True, **wrn),
     }
 
 

@@ -1,18 +1,24 @@
 """Methods that make a network sparse: the pieces, and the published baselines put together from them."""
 
 from sparsepop.methods.base import Method
+from sparsepop.methods.cut import Cut
 from sparsepop.methods.drop_grow import DropGrow
+from sparsepop.methods.dst import Thresholds
 from sparsepop.methods.explored import Explored
 from sparsepop.methods.magnitude import Magnitude
 from sparsepop.methods.published import dense, gmp, granet, rigl, rigl_itop, sparse_evolution, static
 from sparsepop.methods.static import Static
+from sparsepop.methods.toward import Toward
 
 __all__ = [
+    "Cut",
     "DropGrow",
     "Explored",
     "Magnitude",
     "Method",
     "Static",
+    "Thresholds",
+    "Toward",
     "dense",
     "gmp",
     "granet",
