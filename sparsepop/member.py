@@ -173,9 +173,11 @@ class Member:
 
     def count_step(self) -> None:
         """The optimizer has stepped: advance the clock and book 3 forward passes of the sparse network for
-        each sample.
+        each sample; of the dense one while masks are only observed.
         """
-        self.train_flops += 3.0 * self.forward_flops * self.recipe.batch
+        # a soft method needs dense weight gradients, and no observed mask may make costs depend on reports
+        flops = self.forward_flops if self.masks.enforced else self.costs.dense_flops
+        self.train_flops += 3.0 * flops * self.recipe.batch
         self.step += 1
 
     def count_dense_gradients(self) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sparsepop.member import Member, Task
 from sparsepop.methods import (
+    Cut,
     DropGrow,
     Magnitude,
     Method,
@@ -99,7 +100,7 @@ def _case(
 
 def cases() -> dict[str, Case]:
     """The table, made anew at each call: equal, never the same objects."""
-    return {**_fixed(), **_drop_grow(), **_gradual()}
+    return {**_fixed(), **_drop_grow(), **_gradual(), **_cut()}
 
 
 def _fixed() -> dict[str, Case]:
@@ -168,6 +169,15 @@ def _gradual() -> dict[str, Case]:
             granet_due,
             {0: 0.5, 1: 0.5, 2: cubic(4 / 6, 0.5), 4: cubic(2 / 6, 0.5), 6: 0.1, 12: 0.1},
             optimizer=AdamW(),
+        ),
+    }
+
+
+def _cut() -> dict[str, Case]:
+    return {
+        "cut-dense": _case((Cut(0.1, 5),), (4,), {4: 1.0, 5: 0.1, 12: 0.1}),
+        "cut-grows-adamw": _case(
+            (Static(0.1), Cut(0.2, 5, "erk")), (4,), {4: 0.1, 5: 0.2}, optimizer=AdamW()
         ),
     }
 

@@ -1,6 +1,7 @@
 """Methods that make a network sparse: the pieces, and the published baselines put together from them."""
 
 from sparsepop.methods.base import Method
+from sparsepop.methods.cut import Cut
 from sparsepop.methods.drop_grow import DropGrow
 from sparsepop.methods.explored import Explored
 from sparsepop.methods.magnitude import Magnitude
@@ -8,6 +9,7 @@ from sparsepop.methods.published import dense, gmp, granet, rigl, rigl_itop, spa
 from sparsepop.methods.static import Static
 
 __all__ = [
+    "Cut",
     "DropGrow",
     "Explored",
     "Magnitude",

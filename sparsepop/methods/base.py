@@ -38,6 +38,7 @@ class Method:
                      after_step       weights, masks and member.step agree
         report       measure, measure_layers, examine
         end          finish           in reverse order; leaves a plain network with its masks
+        soft phase   harden           where it ends: at a `Cut`, or in `finish`; see methods/harden.py
 
     A recipe holds a tuple of methods; the loop calls each hook in the tuple's order. A method keeps what it
     must remember in `member.memory_of(self)`, which travels with the member's state; one that adds or removes
@@ -46,7 +47,9 @@ class Method:
     """
 
     soft: ClassVar[bool] = False
-    """True when the forward pass prunes and masks are only observed."""
+    """True while masks are only observed: `start` sets `member.masks.enforced = False`, and no hook does
+    anything once it is True.
+    """
 
     def surgery(self, model: nn.Module, names: Sequence[str]) -> None:
         """Change the bare `model`, whose prunable weights are called `names`."""
@@ -83,6 +86,12 @@ class Method:
 
     def finish(self, member: Member, data: Batches) -> None:
         """Leave a plain network with its masks; training `data` is there to re-estimate statistics."""
+
+    def harden(self, member: Member) -> None:
+        """Soft methods: write the exact masks into `member.masks`, leave plain modules, whose weights still
+        have their values where pruned, and drop own parameters. Called once, by `methods.harden.harden`,
+        which does the rest (zeros, optimizer).
+        """
 
     def density_at(self, step: int) -> float | None:
         """The density that this method promises once `step` steps are done; None when it promises none."""

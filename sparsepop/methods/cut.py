@@ -1,0 +1,95 @@
+"""An exact density for methods that have none of their own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from sparsepop.budgets import allocate, check_density, check_distribution
+from sparsepop.masks import Masks, top_masks
+from sparsepop.methods.base import Method
+from sparsepop.methods.harden import harden
+
+if TYPE_CHECKING:
+    from sparsepop.member import Member
+
+
+@dataclass(frozen=True)
+class Cut(Method):
+    """Once `at` steps are done, keep exactly round(density x all) weights and train on with these masks.
+
+    Stands after the soft method whose masks it ends (`harden`). The largest weights of those alive stay;
+    where fewer are alive than asked for, all of them stay and the largest of the others, which a soft method
+    has kept in training, come back. `scope`: `global` ranks all layers together, each keeping at least one
+    weight; a distribution (uniform, er, erk) gives each layer its own budget. The cut itself costs one
+    ranking of all weights; its price is the soft training that the steps after it replace.
+    """
+
+    density: float
+    at: int
+    scope: str = "global"
+
+    def __post_init__(self) -> None:
+        check_density(self.density)
+        if self.at < 1:
+            raise ValueError(f"a cut comes after a step, got at={self.at}: use at least 1")
+        if self.scope != "global":
+            check_distribution(self.scope)
+
+    def start(self, member: Member) -> None:
+        # refused now, not after hours
+        allocate(member.masks.shapes, self.density)
+
+    def after_step(self, member: Member) -> None:
+        if member.step == self.at:
+            found: list[int] = []
+
+            def select(masks: Masks) -> Mapping[str, Tensor]:
+                found.append(masks.alive)
+                return exact_masks(masks, self.density, self.scope)
+
+            harden(member, select)
+            total = member.masks.total
+            member.note("cut", "", found=found[0] / total, density=member.masks.alive / total)
+
+    def density_at(self, step: int) -> float | None:
+        return self.density if step >= self.at else None
+
+    def settled_at(self) -> int:
+        return self.at
+
+
+@torch.no_grad()
+def exact_masks(masks: Masks, density: float, scope: str) -> dict[str, Tensor]:
+    """Masks with exactly round(density x all) alive, out of those alive in `masks` as far as they go."""
+    if scope == "global":
+        return _largest(masks, list(masks.params), round(density * masks.total))
+    counts = allocate(masks.shapes, density, scope)
+    return {name: _largest(masks, [name], keep)[name] for name, keep in counts.items()}
+
+
+def _largest(masks: Masks, names: list[str], keep: int) -> dict[str, Tensor]:
+    """Masks of the layers `names` with `keep` alive together: first each layer's largest weight, then the
+    others alive, then the rest, by size.
+    """
+    alive = {name: masks.tensors[name] for name in names}
+    sizes = {name: _largest_first(masks.params[name], alive[name]) for name in names}
+    base = {name: alive[name] | (sizes[name] == math.inf) for name in names}
+    have = sum(max(masks.counts[name], 1) for name in names)
+    if keep <= have:
+        return top_masks(sizes, keep, base)
+    back = top_masks(sizes, keep - have, {name: ~mask for name, mask in base.items()})
+    return {name: base[name] | back[name] for name in names}
+
+
+def _largest_first(weight: Tensor, alive: Tensor) -> Tensor:
+    """|weight|, infinite at the largest one alive, or at the largest of all where none is."""
+    size = weight.detach().abs()
+    eligible = (alive | ~alive.any()).reshape(-1)
+    largest = size.reshape(-1).masked_fill(~eligible, -1.0).argmax().view(1)
+    return size.reshape(-1).index_fill(0, largest, math.inf).view_as(size)
