@@ -1,8 +1,8 @@
 """Optimizers as values: what a recipe says about learning, and how a torch optimizer is built from it.
 
-A method may write into a parameter how it learns: `no_decay` (True: no weight decay; False: decayed even where
-norms and biases are spared), `decay` (its own weight decay), `lr_factor` (a number or a schedule that its
-learning rate is multiplied by), `no_clip` (its gradient is neither counted nor clipped).
+A method may write into a parameter how it learns: `no_decay` (True: no weight decay; False: decayed even
+where norms and biases are spared), `decay` (its own weight decay), `lr_factor` (a number or a schedule
+that its learning rate is multiplied by), `no_clip` (its gradient is neither counted nor clipped).
 """
 
 from __future__ import annotations
@@ -37,9 +37,12 @@ class SGD:
 
     def build(self, params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         groups = _groups(params, self.weight_decay, self.decay_norms)
-        return torch.optim.SGD(
-            groups, lr=as_schedule(self.lr)(0), momentum=self.momentum, nesterov=self.nesterov, fused=True
+        first = as_schedule(self.lr)(0)
+        optimizer = torch.optim.SGD(
+            groups, lr=first, momentum=self.momentum, nesterov=self.nesterov, fused=True
         )
+        scale_learning_rate(optimizer, first, 0)
+        return optimizer
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,10 @@ class AdamW:
 
     def build(self, params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         groups = _groups(params, self.weight_decay, self.decay_norms)
-        return torch.optim.AdamW(groups, lr=as_schedule(self.lr)(0), betas=self.betas, fused=True)
+        first = as_schedule(self.lr)(0)
+        optimizer = torch.optim.AdamW(groups, lr=first, betas=self.betas, fused=True)
+        scale_learning_rate(optimizer, first, 0)
+        return optimizer
 
 
 def _check(lr: float | Schedule, weight_decay: float) -> None:
@@ -82,7 +88,10 @@ def clippable(params: Iterable[nn.Parameter]) -> list[nn.Parameter]:
 def _groups(
     params: Iterable[nn.Parameter], weight_decay: float, decay_norms: bool
 ) -> list[dict[str, object]]:
-    groups: dict[tuple[float, float | Schedule], list[nn.Parameter]] = {(weight_decay, 1.0): [], (0.0, 1.0): []}
+    groups: dict[tuple[float, float | Schedule], list[nn.Parameter]] = {
+        (weight_decay, 1.0): [],
+        (0.0, 1.0): [],
+    }
     for param in params:
         spared = getattr(param, "no_decay", param.ndim < 2 and not decay_norms)
         decay = 0.0 if spared else getattr(param, "decay", weight_decay)

@@ -9,14 +9,17 @@ import torch
 from torch import Tensor
 
 
-def adaptive_lasso(xi: float, psi: float, weights: Sequence[Tensor], coefficients: Sequence[Tensor]) -> Tensor:
+def adaptive_lasso(
+    xi: float, psi: float, weights: Sequence[Tensor], coefficients: Sequence[Tensor]
+) -> Tensor:
     """xi x sum |w| / c^2 + psi x sum |c| over lists of tensors that agree in shapes, as a scalar.
 
     The gradients are xi sign(w) / c^2 and psi sign(c) - 2 xi |w| / c^3, with sign(0) = 0 (Seto et al. 2021).
-    They are recomputed in the backward pass, so nothing but the arguments is kept through it; everything is in
-    the weights' type, float32 also under bfloat16 autocast. The caller vouches that no coefficient is 0.
+    They are recomputed in the backward pass, so nothing but the arguments is kept through it; everything
+    is in the weights' type, float32 also under bfloat16 autocast. The caller vouches that no coefficient
+    is 0.
     """
-    value: Tensor = _AdaptiveLasso.apply(xi, psi, *weights, *coefficients)  # type: ignore[no-untyped-call]
+    value: Tensor = _AdaptiveLasso.apply(xi, psi, *weights, *coefficients)
     return value
 
 
@@ -51,4 +54,4 @@ def _halves(tensors: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
 
 
 def _sum_of_sizes(tensors: Sequence[Tensor]) -> Tensor:
-    return torch.stack(list(torch._foreach_norm(tensors, 1))).sum()
+    return torch.stack(list(torch._foreach_norm(list(tensors), 1))).sum()

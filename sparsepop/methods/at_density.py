@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from sparsepop.budgets import check_density
+from sparsepop.budgets import check_density, check_distribution
 from sparsepop.methods.base import Method, Validation
 from sparsepop.methods.cut import exact_masks
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AtDensity(Method):
-    """Report the validation accuracy that the network would have after `Cut(density)` to each of `densities`, with
-    no training after it (`accuracy_at_0.05`); nothing of the member changes.
+    """Report the validation accuracy that the network would have after `Cut(density)` to each of
+    `densities`, with no training after it (`accuracy_at_0.05`); nothing of the member changes.
 
-    It makes members whose density is not yet that of the end comparable: a population names one of these numbers
-    as its score. Where no more than that are alive already it is the plain validation accuracy. For networks
-    whose forward pass uses weights as they are (penalised or dense ones). Costs one pass over the validation
-    split and one ranking of all weights for each density and report.
+    It makes members whose density is not yet that of the end comparable: a population names one of these
+    numbers as its score. Where no more than that are alive already it is the plain validation accuracy.
+    For networks whose forward pass uses weights as they are (penalised or dense ones). Costs one pass over
+    the validation split and one ranking of all weights for each density and report.
     """
 
     densities: tuple[float, ...]
@@ -35,6 +35,8 @@ class AtDensity(Method):
     def __post_init__(self) -> None:
         for density in self.densities:
             check_density(density)
+        if self.scope != "global":
+            check_distribution(self.scope)
 
     def examine(self, member: Member, validation: Validation) -> Mapping[str, float]:
         numbers = {}

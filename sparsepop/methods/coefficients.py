@@ -1,7 +1,7 @@
-"""Coefficients of a penalty: one learnable number beside each penalised weight, in parameters of the same shape.
+"""Coefficients of a penalty: one learnable number beside each penalised weight.
 
-They are registered on the layer that holds the weight (`conv1.weight` has `conv1.weight_coefficient`), so
-whatever moves, copies, saves or reduces the weight does the same with them.
+They are parameters of the weights' shapes, registered on the layer that holds the weight (`conv1.weight` has
+`conv1.weight_coefficient`), so whatever moves, copies, saves or reduces the weight does the same with them.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ Penalised = Iterator[tuple[nn.Module, str, nn.Parameter]]
 
 
 def penalised(model: nn.Module, names: Iterable[str], biases: bool) -> Penalised:
-    """(layer, attribute, parameter) of the weights called `names` and, with `biases`, of their layers' biases;
-    each parameter once.
+    """(layer, attribute, parameter) of the weights called `names` and, with `biases`, of their layers'
+    biases; each parameter once.
     """
     seen: set[int] = set()
     for name in names:
@@ -93,7 +93,7 @@ def detach(model: nn.Module) -> bool:
 
 
 def follow(member: Member, state: Mapping[str, Any], attach_again: Callable[[], None]) -> None:
-    """Give `member` coefficients where `state` was taken from one that had them, and take them away where not."""
+    """Give `member` coefficients where `state` was taken with them, and take them away where without."""
     ours, theirs = (
         any(name.endswith(SUFFIX) for name in names) for names in (member.model.state_dict(), state["model"])
     )

@@ -31,21 +31,31 @@ class Halo(Method):
 
     Large weights push their coefficients up, which frees them of the penalty; `psi` and weight decay push all
     coefficients down. Penalised are the prunable weights and, with `biases`, the biases of their layers.
-    A `Cut` after it in the tuple prunes; there the coefficients are dropped and nothing is penalised any more.
+    A `Cut` after it in the tuple prunes; there the coefficients are dropped and the penalty ends.
 
     psi: may be a schedule (the code's `reg_scheduler` multiplies it by 100 every N epochs).
     decay: weight decay of the coefficients; None for the optimizer's, as in the published code. At the
         published xi = psi = 1e-8 it is this decay that shrinks: with 0, coefficients stay where they start.
     initial: what coefficients start from.
-    lr_factor: their learning rate as a multiple of the optimizer's; see `rates` for the published schedules.
-    floor: |c| is kept at or above it, so that a weight that is exactly 0, which holds nothing up, cannot drive
-        1 / c^2 to infinity. None: sqrt(xi), where the penalty's gradient on the weight is 1, far below what
-        the noise of training keeps coefficients at.
+    lr_factor: their learning rate as a multiple of the optimizer's; `halo_rates` has the published ones.
+    floor: |c| is kept at or above it, so that a weight that is exactly 0, which holds nothing up, cannot
+        drive 1 / c^2 to infinity. None: sqrt(xi), where the penalty's gradient on the weight is 1, far
+        below where the noise of training keeps coefficients.
+
+    Coefficients settle smoothly where the way that momentum carries them, psi x lr / (1 - momentum)^2, is
+    short beside their balance (2 xi |w| / psi)^(1/3); where it is longer they swing through 0, which kicks
+    weights and frees them (`coefficient_negative`, `coefficient_largest` in the reports): take a smaller
+    psi or lr_factor.
+
+    The published cut keeps |w| > the sorted magnitude at total - nonzero + int(p x nonzero), one weight
+    fewer than the share it names; `Cut` keeps round(density x all), ties to the first. `Cut(density,
+    at=steps)` is the published end, without training after the cut; on CIFAR the classifier stays dense
+    and unpenalised there (`keep_dense=("fc.weight",)`).
 
     Deviations from the code: the floor (there is none); coefficients are part of the model, of its optimizer
-    and of checkpoints (a resumed run there starts them anew); gradient clipping leaves them out; the options for
-    a budget of coefficients and for training weights and coefficients in turns are left out. With AdamW their
-    decay is decoupled, which moves the balance points.
+    and of checkpoints (a resumed run there starts them anew); gradient clipping leaves them out; the
+    options for a budget of coefficients and for training weights and coefficients in turns are left out.
+    With AdamW their decay is decoupled, which moves the balance points.
     """
 
     xi: float

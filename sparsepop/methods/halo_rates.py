@@ -12,7 +12,8 @@ MODES = ("clean", "cifar", "mnist")
 def halo_rates(
     start: float, milestones: tuple[int, ...], mode: str = "clean", factor: float = 0.1
 ) -> tuple[Schedule, float | Schedule]:
-    """The optimizer's learning rate and the `lr_factor` of the coefficients, for drops at the steps `milestones`.
+    """The optimizer's learning rate and the `lr_factor` of the coefficients, for drops at the steps
+    `milestones`.
 
     `clean`: both drop by `factor` at each milestone. `cifar`: the CIFAR script multiplies one shared value
     for the weights and then once more for the coefficients, so weights drop once at the first milestone and

@@ -21,7 +21,8 @@ class NearZero(Method):
     """Report the share of prunable weights with |w| <= each of `levels`, of the network and of each layer
     (`near_zero_1e-3`). Pruned weights count. Changes nothing; stands anywhere.
 
-    Seto et al. 2021 (code) count biases and BatchNorm in too; here shares are of prunable weights, as density.
+    Seto et al. 2021 (code) count biases and BatchNorm in too; here shares are of prunable weights, as
+    density.
     """
 
     levels: tuple[float, ...] = (1e-5, 1e-4, 1e-3, 1e-2)

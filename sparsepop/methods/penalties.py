@@ -1,7 +1,8 @@
-"""Penalties on the size of single weights, without coefficients of their own: the baselines of HALO's family."""
+"""Penalties on the size of single weights that nothing is learnt about: baselines of HALO's family."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -47,7 +48,7 @@ class Lasso(Method):
 
 @dataclass(frozen=True)
 class MCP(Method):
-    """The minimax concave penalty (Zhang 2010): xi |w| - w^2 / (2 psi) where |w| <= psi xi, else psi xi^2 / 2.
+    """The minimax concave penalty (Zhang 2010): xi |w| - w^2 / (2 psi), and constant from |w| = psi xi on.
 
     A lasso of strength `xi` at 0 that fades to none at |w| = psi xi. Acts on what `Lasso` acts on, as long.
     """
@@ -83,9 +84,9 @@ def still_penalised(member: Member, biases: bool) -> list[nn.Parameter]:
     return [] if member.masks.enforced else parameters(member.model, member.masks.params, biases)
 
 
-def size(params: list[nn.Parameter]) -> Tensor:
+def size(params: Sequence[Tensor]) -> Tensor:
     """The sum of all |w| as a scalar; its gradient at w = 0 is 0."""
-    return torch.stack(list(torch._foreach_norm(params, 1))).sum()
+    return torch.stack(list(torch._foreach_norm([*params], 1))).sum()
 
 
 def check_strength(name: str, value: float) -> None:

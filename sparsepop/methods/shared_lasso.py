@@ -24,11 +24,11 @@ NAME = "shared" + SUFFIX
 
 @dataclass(frozen=True)
 class SharedLasso(Method):
-    """Add xi / c^2 x sum |w| + psi x c^2 to the loss, with one learnable c for all penalised weights (`ws` in the
-    code of Seto et al. 2021; SWS in its tables).
+    """Add xi / c^2 x sum |w| + psi x c^2 to the loss, with one learnable c for all penalised weights (`ws`
+    in the code of Seto et al. 2021; SWS in its tables).
 
-    `decay` and `lr_factor` are c's as in `Halo`, `initial` is what it starts from; acts on what `Lasso` acts on,
-    as long. Deviation: |c| is kept at or above sqrt(xi).
+    `decay` and `lr_factor` are c's as in `Halo`, `initial` is what it starts from; acts on what `Lasso`
+    acts on, as long. Deviation: |c| is kept at or above sqrt(xi).
     """
 
     xi: float
@@ -68,7 +68,9 @@ class SharedLasso(Method):
             keep_above(math.sqrt(self.xi), [member.model.get_parameter(NAME)])
 
     def measure(self, member: Member) -> Mapping[str, float]:
-        return {} if member.masks.enforced else {"coefficient": float(member.model.get_parameter(NAME))}
+        return (
+            {} if member.masks.enforced else {"coefficient": float(member.model.get_parameter(NAME).detach())}
+        )
 
     def harden(self, member: Member) -> None:
         detach(member.model)
