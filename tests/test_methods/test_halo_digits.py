@@ -1,12 +1,13 @@
-"""What HALO does to a network in training, on the digits, in the direction that its measurements on MNIST have."""
+"""What HALO does to a network in training, on the digits: the directions that are known from MNIST."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 
 import pytest
 import torch
+from torch import Tensor
 
 from sparsepop.data import open_data
 from sparsepop.member import Member, Task
@@ -17,7 +18,7 @@ from sparsepop.optim import SGD
 from sparsepop.recipe import Recipe
 from sparsepop.train import train
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 STEPS = 2000
 PSI_DRIVEN = Halo(1e-4, 1e-3)
 
@@ -41,12 +42,12 @@ def numbers(*methods: Method) -> Mapping[str, float]:
     """What `grown` reports, and its uncut validation accuracy as `uncut`."""
     data, member = open_data("digits"), grown(*methods)
 
-    def validation() -> object:
+    def validation() -> Iterator[tuple[Tensor, Tensor]]:
         return data.batches("validation", 500)
 
     found = {k: n for m in member.recipe.methods for k, n in m.measure(member).items()}
     for method in (*member.recipe.methods, AtDensity((1.0,))):
-        found |= method.examine(member, validation)  # type: ignore[arg-type]
+        found |= method.examine(member, validation)
     return {**found, "uncut": found["accuracy_at_1"]}
 
 
