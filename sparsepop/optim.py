@@ -93,6 +93,7 @@ def _groups(
         (0.0, 1.0): [],
     }
     for param in params:
+        # what a method says of its parameter goes first: a vector of thresholds is neither bias nor norm
         spared = getattr(param, "no_decay", param.ndim < 2 and not decay_norms)
         decay = 0.0 if spared else getattr(param, "decay", weight_decay)
         groups.setdefault((decay, getattr(param, "lr_factor", 1.0)), []).append(param)

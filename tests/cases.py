@@ -22,6 +22,8 @@ from sparsepop.methods import (
     NearZero,
     SharedLasso,
     Static,
+    Thresholds,
+    Toward,
     dense,
     gmp,
     granet,
@@ -106,7 +108,7 @@ def _case(
 
 def cases() -> dict[str, Case]:
     """The table, made anew at each call: equal, never the same objects."""
-    return {**_fixed(), **_drop_grow(), **_gradual(), **_cut(), **_halo()}
+    return {**_fixed(), **_drop_grow(), **_gradual(), **_cut(), **_soft(), **_halo()}
 
 
 def _fixed() -> dict[str, Case]:
@@ -213,6 +215,26 @@ def _halo() -> dict[str, Case]:
         "lasso": _case((Lasso(1e-4), cut), (7,), seen),
         "mcp": _case((MCP(1e-3, 10.0), cut), (7,), seen, optimizer=SGD(0.05), **wrn),
         "shared-lasso": _case((SharedLasso(1e-4, 1e-3), cut), (7,), seen),
+    }
+
+
+def _soft() -> dict[str, Case]:
+    """Methods whose masks are only observed, alone and until a cut."""
+    wrn: dict[str, Any] = {"model": "wrn-10-1", "optimizer": SGD(0.1, weight_decay=5e-4)}
+    steered = Thresholds(Toward(0.2, 6, alpha=0.05))
+    return {
+        "dst": _case((Thresholds(0.05),), optimizer=SGD(0.05, weight_decay=1e-4)),
+        "dst-matrix-adamw": _case(
+            (Thresholds(Linear(0.0, 0.01, 6), "matrix", 0.3, decay=False),), optimizer=AdamW(1e-2)
+        ),
+        "dst-cut": _case((Thresholds(0.05), Cut(0.1, 7)), (6,), {0: 1.0, 7: 0.1, 12: 0.1}, **wrn),
+        "dst-scalar-grown": _case(
+            (Thresholds(5.0, "scalar", None), Cut(0.3, 5, "erk")), (4,), precision="bfloat16", **wrn
+        ),
+        "dst-lstm": _case(
+            (Thresholds(0.05), Cut(0.05, 6)), (5,), model="lstm-a", keep_dense=("fc.weight",), clip=1.0
+        ),
+        "dst-toward": _case((steered, Cut(0.2, 9)), (8,), channels_last=True, **wrn),
     }
 
 

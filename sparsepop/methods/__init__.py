@@ -4,6 +4,7 @@ from sparsepop.methods.at_density import AtDensity
 from sparsepop.methods.base import Method
 from sparsepop.methods.cut import Cut
 from sparsepop.methods.drop_grow import DropGrow
+from sparsepop.methods.dst import Thresholds
 from sparsepop.methods.explored import Explored
 from sparsepop.methods.halo import Halo
 from sparsepop.methods.halo_rates import halo_rates
@@ -13,6 +14,7 @@ from sparsepop.methods.penalties import MCP, Lasso
 from sparsepop.methods.published import dense, gmp, granet, rigl, rigl_itop, sparse_evolution, static
 from sparsepop.methods.shared_lasso import SharedLasso
 from sparsepop.methods.static import Static
+from sparsepop.methods.toward import Toward
 
 __all__ = [
     "MCP",
@@ -27,6 +29,8 @@ __all__ = [
     "NearZero",
     "SharedLasso",
     "Static",
+    "Thresholds",
+    "Toward",
     "dense",
     "gmp",
     "granet",

@@ -8,7 +8,7 @@ from functools import partial
 
 from torch import nn
 
-from sparsepop.models import imagenet, lenet, resnet, vgg
+from sparsepop.models import imagenet, lenet, lstm, resnet, vgg
 from sparsepop.models.wrn import wrn
 
 _SCALABLE: dict[str, Callable[..., nn.Module]] = {
@@ -22,6 +22,8 @@ _SCALABLE: dict[str, Callable[..., nn.Module]] = {
 _FIXED: dict[str, Callable[[tuple[int, int, int], int], nn.Module]] = {
     "lenet-300-100": lenet.lenet_300_100,
     "lenet-5": lenet.lenet_5,
+    "lstm-a": partial(lstm.lstm, 128),
+    "lstm-b": partial(lstm.lstm, 256),
     "imagenet-resnet-50": lambda shape, classes: imagenet.resnet_50(shape[0], classes),
 }
 _SCALED = re.compile(rf"({'|'.join(_SCALABLE)})(?:-w([1-9][0-9]*))?")

@@ -1,4 +1,4 @@
-"""Building blocks that networks and methods share."""
+"""Activations that a method can replace."""
 
 from __future__ import annotations
 

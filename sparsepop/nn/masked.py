@@ -1,0 +1,69 @@
+"""Layers that prune their weight by trainable thresholds; a plain layer becomes one, and back, in place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import Size, Tensor, nn
+from torch.nn import functional as F
+
+from sparsepop.nn.threshold import prune
+
+GRANULARITIES = ("scalar", "vector", "matrix")
+
+
+class ThresholdLinear(nn.Linear):
+    """A linear layer whose weight is pruned by `threshold` in every forward pass."""
+
+    threshold: nn.Parameter
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(..., inputs) -> (..., outputs)."""
+        return F.linear(input, prune(self.weight, self.threshold), self.bias)
+
+
+class ThresholdConv2d(nn.Conv2d):
+    """A convolution whose weight is pruned by `threshold` in every forward pass."""
+
+    threshold: nn.Parameter
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, filters, H', W')."""
+        return self._conv_forward(input, prune(self.weight, self.threshold), self.bias)
+
+
+_TYPES: dict[type[nn.Module], type[nn.Module]] = {nn.Linear: ThresholdLinear, nn.Conv2d: ThresholdConv2d}
+_PLAIN = {masked: plain for plain, masked in _TYPES.items()}
+
+
+def threshold_shape(weight: Tensor, granularity: str) -> Size:
+    """One threshold for the layer, for each output unit, or for each weight."""
+    return {"scalar": Size(()), "vector": weight.shape[:1], "matrix": weight.shape}[granularity]
+
+
+def add_threshold(layer: nn.Module, threshold: nn.Parameter) -> None:
+    """Let a linear layer or 2-d convolution prune by `threshold`: the same object, with the same parameters
+    under the same names.
+
+    Raises ValueError for any other layer.
+    """
+    if type(layer) in _TYPES:
+        layer.__class__ = _TYPES[type(layer)]
+    elif type(layer) not in _PLAIN:
+        kinds = ", ".join(plain.__name__ for plain in _TYPES)
+        raise ValueError(
+            f"no thresholds for a {type(layer).__name__}, only for {kinds}: name its weight in keep_dense"
+        )
+    layer.register_parameter("threshold", threshold)
+
+
+def remove_threshold(layer: nn.Module) -> None:
+    """Make `layer` the plain layer that it was; nothing happens to one that is."""
+    if type(layer) in _PLAIN:
+        del layer.threshold
+        layer.__class__ = _PLAIN[type(layer)]
+
+
+def threshold_layers(model: nn.Module) -> Iterator[nn.Module]:
+    """The layers of `model` that prune by a threshold."""
+    return (layer for layer in model.modules() if type(layer) in _PLAIN)
