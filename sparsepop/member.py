@@ -15,6 +15,7 @@ from sparsepop.ledger import Costs, measure_costs
 from sparsepop.masks import Masks, prunable_names
 from sparsepop.methods.base import Method
 from sparsepop.models import build
+from sparsepop.optim import scale_learning_rate
 from sparsepop.ranks import Ranks
 from sparsepop.recipe import Recipe
 from sparsepop.schedule import as_schedule
@@ -209,8 +210,7 @@ class Member:
     def set_learning_rate(self) -> float:
         """Give the optimizer the learning rate of this step; returns it."""
         lr = as_schedule(self.recipe.optimizer.lr)(self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+        scale_learning_rate(self.optimizer, lr, self.step)
         return lr
 
     def count_step(self) -> None:

@@ -1,4 +1,9 @@
-"""Optimizers as values: what a recipe says about learning, and how a torch optimizer is built from it."""
+"""Optimizers as values: what a recipe says about learning, and how a torch optimizer is built from it.
+
+A method may write into a parameter how it learns: `no_decay` (True: no weight decay; False: decayed even
+where norms and biases are spared), `decay` (its own weight decay), `lr_factor` (a number or a schedule
+that its learning rate is multiplied by), `no_clip` (its gradient is neither counted nor clipped).
+"""
 
 from __future__ import annotations
 
@@ -32,9 +37,12 @@ class SGD:
 
     def build(self, params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         groups = _groups(params, self.weight_decay, self.decay_norms)
-        return torch.optim.SGD(
-            groups, lr=as_schedule(self.lr)(0), momentum=self.momentum, nesterov=self.nesterov, fused=True
+        first = as_schedule(self.lr)(0)
+        optimizer = torch.optim.SGD(
+            groups, lr=first, momentum=self.momentum, nesterov=self.nesterov, fused=True
         )
+        scale_learning_rate(optimizer, first, 0)
+        return optimizer
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,10 @@ class AdamW:
 
     def build(self, params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         groups = _groups(params, self.weight_decay, self.decay_norms)
-        return torch.optim.AdamW(groups, lr=as_schedule(self.lr)(0), betas=self.betas, fused=True)
+        first = as_schedule(self.lr)(0)
+        optimizer = torch.optim.AdamW(groups, lr=first, betas=self.betas, fused=True)
+        scale_learning_rate(optimizer, first, 0)
+        return optimizer
 
 
 def _check(lr: float | Schedule, weight_decay: float) -> None:
@@ -63,14 +74,31 @@ def _check(lr: float | Schedule, weight_decay: float) -> None:
         raise ValueError(f"weight decay must not be negative, got {weight_decay}")
 
 
+def scale_learning_rate(optimizer: torch.optim.Optimizer, lr: float, step: int) -> None:
+    """Give every parameter the learning rate of `step`: `lr` times its own factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * as_schedule(group.get("lr_factor", 1.0))(step)
+
+
+def clippable(params: Iterable[nn.Parameter]) -> list[nn.Parameter]:
+    """Those whose gradients share the norm that is bounded."""
+    return [p for p in params if not getattr(p, "no_clip", False)]
+
+
 def _groups(
     params: Iterable[nn.Parameter], weight_decay: float, decay_norms: bool
 ) -> list[dict[str, object]]:
-    params = list(params)
-    # what a method says of its parameter goes first: a vector of thresholds is neither bias nor norm
-    spared = {id(p) for p in params if getattr(p, "no_decay", p.ndim < 2 and not decay_norms)}
-    groups: list[dict[str, object]] = [
-        {"params": [p for p in params if id(p) not in spared], "weight_decay": weight_decay},
-        {"params": [p for p in params if id(p) in spared], "weight_decay": 0.0},
+    groups: dict[tuple[float, float | Schedule], list[nn.Parameter]] = {
+        (weight_decay, 1.0): [],
+        (0.0, 1.0): [],
+    }
+    for param in params:
+        # what a method says of its parameter goes first: a vector of thresholds is neither bias nor norm
+        spared = getattr(param, "no_decay", param.ndim < 2 and not decay_norms)
+        decay = 0.0 if spared else getattr(param, "decay", weight_decay)
+        groups.setdefault((decay, getattr(param, "lr_factor", 1.0)), []).append(param)
+    return [
+        {"params": members, "weight_decay": decay} | ({} if factor == 1.0 else {"lr_factor": factor})
+        for (decay, factor), members in groups.items()
+        if members
     ]
-    return [group for group in groups if group["params"]]

@@ -15,6 +15,7 @@ from torch import Tensor
 from sparsepop.ledger import learnables, state_bytes
 from sparsepop.member import Member, Note
 from sparsepop.methods.base import Batches
+from sparsepop.optim import clippable
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def train_step(member: Member, images: Tensor, labels: Tensor) -> Tensor:
         method.after_backward(member)
     masks.mask_gradients()
     if recipe.clip is not None:
-        torch.nn.utils.clip_grad_norm_(member.model.parameters(), recipe.clip)
+        torch.nn.utils.clip_grad_norm_(clippable(member.model.parameters()), recipe.clip)
     member.optimizer.step()
     member.count_step()
     for method in recipe.methods:
@@ -153,6 +154,8 @@ def _train_to(member: Member, data: Batches, stop: int) -> tuple[float, float]:
 def _report(member: Member, data: Batches, loss: float, lr: float) -> Report:
     recipe, masks = member.recipe, member.masks
     numbers = {name: number for method in recipe.methods for name, number in method.measure(member).items()}
+    for method in recipe.methods:
+        numbers |= method.examine(member, lambda: data.batches("validation", EVALUATION_BATCH))
     final = member.step == recipe.steps
 
     def score(split: str) -> Score:

@@ -11,10 +11,16 @@ from torch import Tensor
 
 from sparsepop.member import Member, Task
 from sparsepop.methods import (
+    MCP,
+    AtDensity,
     Cut,
     DropGrow,
+    Halo,
+    Lasso,
     Magnitude,
     Method,
+    NearZero,
+    SharedLasso,
     Static,
     Thresholds,
     Toward,
@@ -104,7 +110,7 @@ def _case(
 
 def cases() -> dict[str, Case]:
     """The table, made anew at each call: equal, never the same objects."""
-    return {**_fixed(), **_drop_grow(), **_gradual(), **_cut(), **_soft()}
+    return {**_fixed(), **_drop_grow(), **_gradual(), **_cut(), **_soft(), **_halo()}
 
 
 def _fixed() -> dict[str, Case]:
@@ -183,6 +189,34 @@ def _cut() -> dict[str, Case]:
         "cut-grows-adamw": _case(
             (Static(0.1), Cut(0.2, 5, "erk")), (4,), {4: 0.1, 5: 0.2}, optimizer=AdamW()
         ),
+    }
+
+
+def _halo() -> dict[str, Case]:
+    cut, seen = Cut(0.1, 8), {7: 1.0, 8: 0.1, 12: 0.1}
+    wrn: dict[str, Any] = {"model": "wrn-10-1", "channels_last": True}
+    return {
+        "halo": _case(
+            (Halo(1e-5, 1e-3), cut, NearZero(), AtDensity((0.1, 0.5))),
+            (7,),
+            seen,
+            optimizer=SGD(0.05, weight_decay=1e-3),
+        ),
+        "halo-bfloat16": _case(
+            (Halo(1e-6, Linear(0.1, 1.0, end=6), 0.01, 0.5, 0.3), cut),
+            (7,),
+            seen,
+            precision="bfloat16",
+            optimizer=SGD(0.1, decay_norms=False),
+            clip=0.5,
+            **wrn,
+        ),
+        "halo-adamw": _case((Halo(1e-4, 1e-2, biases=False), cut), (7,), seen, optimizer=AdamW()),
+        "halo-cut-last": _case((Halo(1e-5, 1e-3), Cut(0.2, STEPS)), (11,), {11: 1.0, 12: 0.2}),
+        "halo-uncut": _case((Halo(1e-5, 1e-3),), keep_dense=("5.weight",)),
+        "lasso": _case((Lasso(1e-4), cut), (7,), seen),
+        "mcp": _case((MCP(1e-3, 10.0), cut), (7,), seen, optimizer=SGD(0.05), **wrn),
+        "shared-lasso": _case((SharedLasso(1e-4, 1e-3), cut), (7,), seen),
     }
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from sparsepop.optim import SGD, AdamW
+from sparsepop.optim import SGD, AdamW, clippable, scale_learning_rate
 from sparsepop.schedule import Constant, Linear
 
 
@@ -56,6 +56,35 @@ def test_a_parameter_can_refuse_decay() -> None:
     net.get_parameter("3.weight").no_decay = True  # type: ignore[attr-defined]
     groups = SGD(weight_decay=0.1).build(net.parameters()).param_groups
     assert [(len(group["params"]), group["weight_decay"]) for group in groups] == [(4, 0.1), (1, 0.0)]
+
+
+def test_a_parameter_can_insist_on_decay_or_have_its_own() -> None:
+    net = model()
+    net.get_parameter("1.weight").no_decay = False  # type: ignore[attr-defined]
+    net.get_parameter("1.bias").decay = 0.5  # type: ignore[attr-defined]
+    net.get_parameter("3.weight").decay = 0.7  # type: ignore[attr-defined]
+    groups = AdamW(weight_decay=0.1, decay_norms=False).build(net.parameters()).param_groups
+    shapes = [([tuple(p.shape) for p in group["params"]], group["weight_decay"]) for group in groups]
+    assert shapes == [([(2, 1, 3, 3), (2,)], 0.1), ([(2,), (2,)], 0.0), ([(2, 8)], 0.7)]
+
+
+@pytest.mark.parametrize("kind", [SGD, AdamW])
+def test_a_parameter_can_have_a_learning_rate_of_its_own(kind: type[SGD] | type[AdamW]) -> None:
+    net = model()
+    net.get_parameter("3.weight").lr_factor = Linear(0.5, 2.0, 10)  # type: ignore[attr-defined]
+    net.get_parameter("3.bias").lr_factor = 0.1  # type: ignore[attr-defined]
+    optimizer = kind(lr=0.2).build(net.parameters())
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.2, 0.1, 0.02])
+    scale_learning_rate(optimizer, 0.4, 10)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.4, 0.8, 0.04])
+
+
+def test_parameters_can_stay_out_of_clipping() -> None:
+    net = model()
+    net.get_parameter("3.bias").no_clip = True  # type: ignore[attr-defined]
+    assert [p is net.get_parameter("3.bias") for p in net.parameters()].count(True) == 1
+    kept = clippable(net.parameters())
+    assert [id(p) for p in kept] == [id(p) for n, p in net.named_parameters() if n != "3.bias"]
 
 
 @pytest.mark.parametrize("kind", [SGD, AdamW])

@@ -1,27 +1,40 @@
 """Methods that make a network sparse: the pieces, and the published baselines put together from them."""
 
+from sparsepop.methods.at_density import AtDensity
 from sparsepop.methods.base import Method
 from sparsepop.methods.cut import Cut
 from sparsepop.methods.drop_grow import DropGrow
 from sparsepop.methods.dst import Thresholds
 from sparsepop.methods.explored import Explored
+from sparsepop.methods.halo import Halo
+from sparsepop.methods.halo_rates import halo_rates
 from sparsepop.methods.magnitude import Magnitude
+from sparsepop.methods.near_zero import NearZero
+from sparsepop.methods.penalties import MCP, Lasso
 from sparsepop.methods.published import dense, gmp, granet, rigl, rigl_itop, sparse_evolution, static
+from sparsepop.methods.shared_lasso import SharedLasso
 from sparsepop.methods.static import Static
 from sparsepop.methods.toward import Toward
 
 __all__ = [
+    "MCP",
+    "AtDensity",
     "Cut",
     "DropGrow",
     "Explored",
+    "Halo",
+    "Lasso",
     "Magnitude",
     "Method",
+    "NearZero",
+    "SharedLasso",
     "Static",
     "Thresholds",
     "Toward",
     "dense",
     "gmp",
     "granet",
+    "halo_rates",
     "rigl",
     "rigl_itop",
     "sparse_evolution",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from sparsepop.member import Member
+
+Validation = Callable[[], Iterable[tuple[Tensor, Tensor]]]
 
 
 class Batches(Protocol):
@@ -36,7 +38,7 @@ class Method:
                      after_backward   gradients are still dense; member.step is the steps completed before
                      (gradients masked, then clipped; the optimizer steps; member.step counts it)
                      after_step       weights, masks and member.step agree
-        report       measure, measure_layers
+        report       measure, measure_layers, examine
         end          finish           in reverse order; leaves a plain network with its masks
         soft phase   harden           where it ends: at a `Cut`, or in `finish`; see methods/harden.py
 
@@ -76,6 +78,12 @@ class Method:
 
     def measure_layers(self, member: Member) -> Mapping[str, Mapping[str, float]]:
         """Numbers for single layers, by the name of the prunable weight; follows `measure`."""
+        return {}
+
+    def examine(self, member: Member, validation: Validation) -> Mapping[str, float]:
+        """Numbers for the report that take images: `validation()` passes over the validation split once
+        (it is empty where only the numbers' names are asked for). Leaves the member as it was.
+        """
         return {}
 
     def finish(self, member: Member, data: Batches) -> None:

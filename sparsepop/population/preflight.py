@@ -98,7 +98,12 @@ def _check_member(experiment: Experiment, recipe: Recipe, data: Data) -> None:
     member = Member.build(recipe, experiment.seed, Task(data.shape, data.classes))
     # a schedule gets there only after hours, a budget that is too small for it is known now
     allocate(member.masks.shapes, recipe.density)
-    measured = [name for method in recipe.methods for name in method.measure(member)]
+    # tuple() is a split without images: their names are enough
+    measured = [
+        name
+        for method in recipe.methods
+        for name in (*method.measure(member), *method.examine(member, tuple))
+    ]
     columns = [field.name for field in SCHEMAS["reports"] if pa.types.is_floating(field.type)]
     # never the test split: members that are chosen by it would be reported by it too
     known = [name for name in columns if name != "score" and not name.startswith("test_")]

@@ -12,7 +12,7 @@ import pytest
 
 from sparsepop.config import ConfigError
 from sparsepop.experiment import PBT, Experiment, Grid, Resources, Sampled
-from sparsepop.methods import gmp
+from sparsepop.methods import AtDensity, gmp
 from sparsepop.population.preflight import (
     begin,
     check_experiment,
@@ -63,6 +63,15 @@ def test_an_experiment_that_cannot_work_is_refused_in_one_line(changed: Experime
     with pytest.raises(ConfigError, match=message) as caught:
         check_experiment(changed)
     assert "\n" not in str(caught.value)
+
+
+def test_a_score_may_be_a_number_that_takes_images() -> None:
+    def seen(hp: dict[str, Any]) -> Recipe:
+        return replace(recipe(hp), methods=(*recipe(hp).methods, AtDensity((0.05,))))
+
+    check_experiment(experiment(recipe=seen, score="accuracy_at_0.05"))
+    with pytest.raises(ConfigError, match=r"'accuracy_at_0\.1'.*accuracy_at_0\.05"):
+        check_experiment(experiment(recipe=seen, score="accuracy_at_0.1"))
 
 
 def test_too_long_a_generation_never_exchanges() -> None:

@@ -1,0 +1,77 @@
+"""What accuracy a network would have if it were cut now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from sparsepop.budgets import check_density, check_distribution
+from sparsepop.methods.base import Method, Validation
+from sparsepop.methods.cut import exact_masks
+
+if TYPE_CHECKING:
+    from sparsepop.member import Member
+
+
+@dataclass(frozen=True)
+class AtDensity(Method):
+    """Report the validation accuracy that the network would have after `Cut(density)` to each of
+    `densities`, with no training after it (`accuracy_at_0.05`); nothing of the member changes.
+
+    It makes members whose density is not yet that of the end comparable: a population names one of these
+    numbers as its score. Where no more than that are alive already it is the plain validation accuracy.
+    For networks whose forward pass uses weights as they are (penalised or dense ones). Costs one pass over
+    the validation split and one ranking of all weights for each density and report.
+    """
+
+    densities: tuple[float, ...]
+    scope: str = "global"
+
+    def __post_init__(self) -> None:
+        for density in self.densities:
+            check_density(density)
+        if self.scope != "global":
+            check_distribution(self.scope)
+
+    def examine(self, member: Member, validation: Validation) -> Mapping[str, float]:
+        numbers = {}
+        for density in self.densities:
+            with pruned(member, density, self.scope):
+                numbers[f"accuracy_at_{density:g}"] = _accuracy(member, validation())
+        return numbers
+
+
+@contextmanager
+@torch.no_grad()
+def pruned(member: Member, density: float, scope: str) -> Iterator[None]:
+    """`member` with the weights zero that a cut to `density` would prune; afterwards as it was."""
+    masks = member.masks
+    if masks.alive <= round(density * masks.total):
+        yield
+        return
+    kept = {name: param.detach().clone() for name, param in masks.params.items()}
+    for name, mask in exact_masks(masks, density, scope).items():
+        masks.params[name].masked_fill_(~mask, 0.0)
+    try:
+        yield
+    finally:
+        for name, param in masks.params.items():
+            param.copy_(kept[name])
+
+
+@torch.no_grad()
+def _accuracy(member: Member, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
+    """Share of correct labels, NaN without any; syncs the host once."""
+    member.model.eval()
+    right, count = torch.zeros((), dtype=torch.int64, device=member.device), 0
+    for images, labels in batches:
+        with member.autocast():
+            output = member.model(member.prepare(images))
+        right += (output.argmax(1) == labels).sum()
+        count += len(labels)
+    return int(right) / count if count else float("nan")

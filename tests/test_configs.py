@@ -1,0 +1,42 @@
+"""Every file of tune_configs: it loads, its score is reported, and a member of it trains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sparsepop.config import load
+from sparsepop.data import open_data
+from sparsepop.experiment import Experiment
+from sparsepop.member import Member, Task
+from sparsepop.population.preflight import check_experiment
+from sparsepop.train import train
+
+FILES = sorted((Path(__file__).parent.parent / "tune_configs").glob("*.py"))
+
+
+def small(file: Path) -> Experiment:
+    """The experiment on digits, the small variant where there is one."""
+    source = file.read_text(encoding="utf-8")
+    return load(str(file), data="digits", smoke="smoke: bool" in source or "SMOKE =" in source)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_config_trains(file: Path) -> None:
+    experiment = small(file)
+    check_experiment(experiment)
+    start = experiment.starts()[0]
+    recipe = experiment.recipe(dict(start.hp))
+    assert recipe == experiment.recipe(dict(start.hp))
+    data = open_data(experiment.data)
+    member = Member.build(recipe, start.seed, Task(data.shape, data.classes))
+    (report,) = train(member, data, every=3, until=3)
+    known = {**report.numbers, "validation_accuracy": 0.0, "validation_loss": 0.0}
+    assert experiment.score in known
+    assert report.step == 3
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_config_is_short(file: Path) -> None:
+    assert len(file.read_text(encoding="utf-8").splitlines()) <= 40
