@@ -122,6 +122,74 @@ class Warmup:
 
 
 @dataclass(frozen=True)
+class Restarts:
+    """`each` from its beginning every `every` steps, `count` times over; after those, `then` from its own
+    beginning.
+    """
+
+    each: Schedule
+    every: int
+    count: int
+    then: Schedule
+
+    def __post_init__(self) -> None:
+        if self.every < 1 or self.count < 0:
+            raise ValueError(
+                f"restarts need every >= 1 and count >= 0, got every={self.every} and count={self.count}"
+            )
+
+    @property
+    def end(self) -> int:
+        return self.every * self.count + last_change(self.then)
+
+    def __call__(self, step: int) -> float:
+        past = step - self.every * self.count
+        return self.then(past) if past >= 0 else self.each(step % self.every)
+
+
+@dataclass(frozen=True)
+class Phases:
+    """Stretches of training, each from the step `begin` up to, but not including, the step `end`; in order,
+    none overlapping.
+    """
+
+    spans: tuple[tuple[int, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        steps = [step for span in self.spans for step in span]
+        if (
+            any(begin >= end for begin, end in self.spans)
+            or steps != sorted(steps)
+            or min(steps, default=0) < 0
+        ):
+            raise ValueError(
+                f"phases must be pairs (begin, end) of one step or more, in order and apart, got {self.spans}"
+            )
+
+    @classmethod
+    def regular(cls, length: int, count: int, begin: int = 0) -> Phases:
+        """`count` phases of `length` steps, one right after the other, the first from the step `begin`."""
+        return cls(tuple((begin + i * length, begin + (i + 1) * length) for i in range(count)))
+
+    @property
+    def end(self) -> int:
+        """The step at which the last phase is over; 0 without any."""
+        return self.spans[-1][1] if self.spans else 0
+
+    def beginning(self, step: int) -> int | None:
+        """The number (from 0) of the phase that begins with this step, or None."""
+        return next((i for i, (begin, _) in enumerate(self.spans) if begin == step), None)
+
+    def ending(self, step: int) -> bool:
+        """Whether a phase is over once `step` steps are done."""
+        return any(end == step for _, end in self.spans)
+
+    def within(self, step: int) -> bool:
+        """Whether `step` steps end in the midst of a phase: begun, and not over."""
+        return any(begin < step < end for begin, end in self.spans)
+
+
+@dataclass(frozen=True)
 class Every:
     """True at `begin`, `begin + interval`, ... up to and including `end` (None: for ever)."""
 

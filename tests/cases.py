@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -15,11 +15,15 @@ from sparsepop.methods import (
     AtDensity,
     Cut,
     DropGrow,
+    Explored,
+    GrowPrune,
     Halo,
     Lasso,
     Magnitude,
     Method,
     NearZero,
+    Partition,
+    PartitionGrow,
     SharedLasso,
     Static,
     Thresholds,
@@ -27,6 +31,7 @@ from sparsepop.methods import (
     dense,
     gmp,
     granet,
+    one_shot,
     rigl,
     rigl_itop,
     sparse_evolution,
@@ -34,7 +39,7 @@ from sparsepop.methods import (
 )
 from sparsepop.optim import SGD, AdamW
 from sparsepop.recipe import Recipe
-from sparsepop.schedule import Cosine, Every, Linear
+from sparsepop.schedule import Cosine, Every, Linear, Phases
 from sparsepop.seeds import mix
 from sparsepop.train import train_step
 
@@ -45,11 +50,14 @@ TASK = Task((3, 8, 8), 10)
 
 @dataclass(frozen=True)
 class Case:
-    """`due`: at which `member.step` a step may wait for the device; `densities`: promised after n steps."""
+    """`due`: at which `member.step` a step may wait for the device; `densities`: promised after n steps;
+    `alive`: weights alive after n steps, where that depends on the network and the recipe promises nothing.
+    """
 
     recipe: Recipe
     due: frozenset[int] = frozenset()
     densities: Mapping[int, float] = field(default_factory=dict)
+    alive: Mapping[int, int] = field(default_factory=dict)
 
 
 class Toy:
@@ -110,7 +118,7 @@ def _case(
 
 def cases() -> dict[str, Case]:
     """The table, made anew at each call: equal, never the same objects."""
-    return {**_fixed(), **_drop_grow(), **_gradual(), **_cut(), **_soft(), **_halo()}
+    return {**_fixed(), **_drop_grow(), **_gradual(), **_cut(), **_soft(), **_halo(), **_grow_prune()}
 
 
 def _fixed() -> dict[str, Case]:
@@ -238,6 +246,33 @@ def _soft() -> dict[str, Case]:
         ),
         "dst-toward": _case((steered, Cut(0.2, 9)), (8,), channels_last=True, **wrn),
     }
+
+
+def _grow_prune() -> dict[str, Case]:
+    # LeNet-300-100 has layers of 57,600, 30,000 and 1,000 weights here; 10% are 5,760, 3,000 and 100
+    first, second, third = 57_600 + 3_100, 30_000 + 5_860, 1_000 + 8_760
+    turns = GrowPrune(0.1, Partition(3), Phases.regular(2, 5))
+    random = GrowPrune(
+        0.1, Partition(4), Phases.regular(1, 8, 1), order="random", scope="global", initial="magnitude"
+    )
+    some = Phases(((2, 3), (5, 6), (8, 9)))
+    layers = GrowPrune(0.1, Partition(2, "count"), some, order="layers", grown=0.4, fresh=False)
+    stages = GrowPrune(0.1, Partition(3, "stage"), Phases.regular(1, 7, 1), scope="erk", initial="magnitude")
+    acdc = GrowPrune(0.1, Partition(1), Phases(((0, 2), (4, 6), (8, 9))), scope="global", initial="magnitude")
+    wrn: dict[str, Any] = {"model": "wrn-10-1", "optimizer": SGD(0.1, weight_decay=5e-4)}
+    own = PartitionGrow(0.1, Partition(3), 1, Phases.regular(3, 3, begin=1))
+    found = {
+        "gap": _case((turns, Explored()), tuple(range(10)), {0: 0.1, 2: 0.1, 10: 0.1}),
+        "gap-random-global": _case((random,), tuple(range(1, 9)), {0: 0.1, 1: 0.1, 12: 0.1}, **wrn),
+        "gap-layers-adamw": _case((layers,), (2, 5, 8), {0: 0.1, 12: 0.1}, optimizer=AdamW()),
+        "gap-stages": _case((stages,), tuple(range(1, 8)), {0: 0.1, 1: 0.1}, precision="bfloat16", **wrn),
+        "acdc": _case((acdc,), (1, 4, 5, 8), {0: 1.0, 1: 1.0, 2: 0.1, 4: 0.1, 5: 1.0, 12: 0.1}),
+        "one-shot": _case(one_shot(0.1, STEPS), (9,), {0: 1.0, 9: 1.0, 10: 0.1, 12: 0.1}),
+        "p-gap": _case((own,), (1, 4, 7, 10), {1: 0.1, 11: 0.1, 12: 0.1}, optimizer=AdamW()),
+    }
+    found["gap"] = replace(found["gap"], alive={1: first, 3: second, 5: third, 7: first, 9: second})
+    found["p-gap"] = replace(found["p-gap"], alive=dict.fromkeys(range(2, 11), second))
+    return found
 
 
 CASES = cases()

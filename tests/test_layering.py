@@ -28,6 +28,7 @@ LAYERS: list[set[str]] = [
     {"recipe"},
     {"member"},
     {"train"},
+    {"merge"},
     {"population"},
     {"run"},
 ]

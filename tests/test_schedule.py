@@ -17,7 +17,9 @@ from sparsepop.schedule import (
     Every,
     Linear,
     Milestones,
+    Phases,
     Ramp,
+    Restarts,
     Warmup,
     as_schedule,
     last_change,
@@ -94,6 +96,26 @@ def test_rigl_has_an_update_at_step_0_and_one_per_interval_up_to_the_end(interva
     assert sum(Every(interval, end=end)(step) for step in range(end + 500)) == end // interval + 1
 
 
+def test_restarts_begin_again_and_end_in_their_last_schedule() -> None:
+    schedule = Restarts(Linear(1.0, 0.0, 4), 4, 2, Warmup(Constant(5.0), 2))
+    assert [schedule(step) for step in range(11)] == [1, 0.75, 0.5, 0.25] * 2 + [2.5, 5, 5]
+    assert schedule.end == 10
+    nested = Restarts(Constant(9.0), 3, 1, schedule)
+    assert [nested(step) for step in range(14)] == [9.0] * 3 + [schedule(step) for step in range(11)]
+    assert nested.end == 13
+
+
+@given(st.integers(1, 6), st.integers(0, 5), st.integers(0, 6), st.integers(0, 50))
+def test_regular_phases_are_where_counting_says(length: int, count: int, begin: int, step: int) -> None:
+    phases = Phases.regular(length, count, begin)
+    number, place = divmod(step - begin, length)
+    inside = 0 <= number < count
+    assert phases.beginning(step) == (number if inside and place == 0 else None)
+    assert phases.within(step) == (inside and place > 0)
+    assert phases.ending(step) == (1 <= number <= count and place == 0)
+    assert phases.end == (begin + count * length if count else 0)
+
+
 def test_a_number_is_a_constant_schedule_and_a_schedule_is_itself() -> None:
     assert as_schedule(3) == Constant(3.0)
     ramp = Linear(0.0, 1.0, 5)
@@ -110,6 +132,8 @@ def test_a_number_is_a_constant_schedule_and_a_schedule_is_itself() -> None:
         Milestones(1.0, (2, 4)),
         Warmup(Cosine(1.0, 0.0, 9), 2),
         Every(3, 1),
+        Restarts(Constant(1.0), 3, 2, Cosine(1.0, 0.0, 9)),
+        Phases.regular(2, 3),
     ],
 )
 def test_schedules_are_values(schedule: object) -> None:
@@ -128,6 +152,10 @@ def test_schedules_are_values(schedule: object) -> None:
         (lambda: Milestones(1.0, (4, 2)), r"\(4, 2\)"),
         (lambda: Warmup(Constant(1.0), 0), "got 0"),
         (lambda: Every(0), "got 0"),
+        (lambda: Restarts(Constant(1.0), 0, 2, Constant(1.0)), "every=0 and count=2"),
+        (lambda: Phases(((0, 2), (1, 3))), r"\(1, 3\)"),
+        (lambda: Phases(((2, 2),)), r"\(2, 2\)"),
+        (lambda: Phases(((-1, 2),)), r"\(-1, 2\)"),
     ],
 )
 def test_a_schedule_that_cannot_work_is_refused(make: object, message: str) -> None:

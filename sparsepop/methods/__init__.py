@@ -6,12 +6,26 @@ from sparsepop.methods.cut import Cut
 from sparsepop.methods.drop_grow import DropGrow
 from sparsepop.methods.dst import Thresholds
 from sparsepop.methods.explored import Explored
+from sparsepop.methods.grow_prune import GrowPrune
 from sparsepop.methods.halo import Halo
 from sparsepop.methods.halo_rates import halo_rates
 from sparsepop.methods.magnitude import Magnitude
 from sparsepop.methods.near_zero import NearZero
+from sparsepop.methods.partition import Partition
+from sparsepop.methods.partition_grow import PartitionGrow
 from sparsepop.methods.penalties import MCP, Lasso
-from sparsepop.methods.published import dense, gmp, granet, rigl, rigl_itop, sparse_evolution, static
+from sparsepop.methods.published import (
+    acdc,
+    dense,
+    gap,
+    gmp,
+    granet,
+    one_shot,
+    rigl,
+    rigl_itop,
+    sparse_evolution,
+    static,
+)
 from sparsepop.methods.shared_lasso import SharedLasso
 from sparsepop.methods.static import Static
 from sparsepop.methods.toward import Toward
@@ -22,19 +36,25 @@ __all__ = [
     "Cut",
     "DropGrow",
     "Explored",
+    "GrowPrune",
     "Halo",
     "Lasso",
     "Magnitude",
     "Method",
     "NearZero",
+    "Partition",
+    "PartitionGrow",
     "SharedLasso",
     "Static",
     "Thresholds",
     "Toward",
+    "acdc",
     "dense",
+    "gap",
     "gmp",
     "granet",
     "halo_rates",
+    "one_shot",
     "rigl",
     "rigl_itop",
     "sparse_evolution",

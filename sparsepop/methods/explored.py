@@ -21,6 +21,10 @@ class Explored(Method):
     def start(self, member: Member) -> None:
         self._remember(member)
 
+    def after_backward(self, member: Member) -> None:
+        # a weight grown for one single step is pruned again before the step's end
+        self.after_step(member)
+
     def after_step(self, member: Member) -> None:
         if member.memory_of(self).get("version") != member.masks.version:
             self._remember(member)

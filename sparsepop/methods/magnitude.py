@@ -59,6 +59,12 @@ def prune(masks: Masks, density: float, scope: str, optimizer: torch.optim.Optim
     """Keep the largest alive weights, round(density x all) of them; nothing happens where fewer are alive
     already.
     """
+    if new := largest(masks, density, scope):
+        masks.set(new, optimizer)
+
+
+def largest(masks: Masks, density: float, scope: str) -> dict[str, Tensor]:
+    """The masks of the layers that `prune` would prune."""
     sizes = {name: param.abs().detach() for name, param in masks.params.items()}
     if scope == "global":
         keep = round(density * masks.total)
@@ -68,16 +74,12 @@ def prune(masks: Masks, density: float, scope: str, optimizer: torch.optim.Optim
                 f"the {len(sizes)} layers: "
                 f"use at least {len(sizes) / masks.total:.3g}"
             )
-        if keep < masks.alive:
-            masks.set(top_masks(_spare_largest(sizes, masks), keep, masks.tensors), optimizer)
-        return
-    counts = allocate(masks.shapes, density, scope)
-    new = {
+        return top_masks(_spare_largest(sizes, masks), keep, masks.tensors) if keep < masks.alive else {}
+    return {
         name: top_mask(sizes[name], keep, masks.tensors[name])
-        for name, keep in counts.items()
+        for name, keep in allocate(masks.shapes, density, scope).items()
         if keep < masks.counts[name]
     }
-    masks.set(new, optimizer)
 
 
 def _spare_largest(sizes: dict[str, Tensor], masks: Masks) -> dict[str, Tensor]:

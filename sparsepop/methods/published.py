@@ -7,9 +7,11 @@ from __future__ import annotations
 from sparsepop.methods.base import Method
 from sparsepop.methods.drop_grow import DropGrow
 from sparsepop.methods.explored import Explored
+from sparsepop.methods.grow_prune import GrowPrune
 from sparsepop.methods.magnitude import Magnitude
+from sparsepop.methods.partition import Partition
 from sparsepop.methods.static import Static
-from sparsepop.schedule import Cosine, Cubic, Every, Ramp
+from sparsepop.schedule import Cosine, Cubic, Every, Phases, Ramp
 
 Methods = tuple[Method, ...]
 
@@ -76,6 +78,47 @@ def granet(
     )
     regrow = DropGrow(None, Cosine(fraction, 0.005, steps), Every(interval, interval), "gradient")
     return (*start, prune, regrow)
+
+
+def gap(
+    density: float,
+    steps: int,
+    *,
+    parts: int = 4,
+    length: int | None = None,
+    fine_tune: float = 0.15,
+    by: str = "size",
+    order: str = "cyclic",
+    scope: str = "uniform",
+) -> Methods:
+    """C-GaP (Ma et al. 2022) with as many phases of `length` steps as fit before the last `fine_tune` (a
+    share of the run); without a length, seven rounds. The learning rate starts anew with each phase when the
+    recipe says so: `Restarts`.
+    """
+    room = steps - round(fine_tune * steps)
+    length = length or max(1, room // (7 * parts))
+    phases = Phases.regular(length, room // length)
+    return (GrowPrune(density, Partition(parts, by), phases, order, scope), Explored())
+
+
+def acdc(density: float, steps: int) -> Methods:
+    """AC/DC (Peste et al. 2021), which is GaP with all layers in one partition and sparse stretches between
+    the phases: the timetable of its ImageNet runs (in 20ths of the run: dense to 2, from 3 to 4, 5 to 6, ...,
+    13 to 14, 15 to 17), global.
+
+    Momentum starts anew with each dense phase, as in the authors' code; here also with the last sparse one.
+    """
+    twentieths = ((0, 2), *((begin, begin + 1) for begin in range(3, 14, 2)), (15, 17))
+    spans = tuple((round(begin * steps / 20), round(end * steps / 20)) for begin, end in twentieths)
+    return (GrowPrune(density, Partition(1), Phases(spans), scope="global", initial="magnitude"),)
+
+
+def one_shot(density: float, steps: int, *, fine_tune: float = 0.15, scope: str = "uniform") -> Methods:
+    """Dense training, then the smallest weights pruned at once, and the last `fine_tune` (a share of the run)
+    on that mask.
+    """
+    phases = Phases.regular(steps - round(fine_tune * steps), 1)
+    return (GrowPrune(density, Partition(1), phases, scope=scope, initial="magnitude"),)
 
 
 def _until_three_quarters(fraction: float, interval: int, steps: int) -> tuple[Ramp, Every]:

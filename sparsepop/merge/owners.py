@@ -1,0 +1,49 @@
+"""Which member a parameter or buffer is taken from when a round is merged."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from sparsepop.ledger import LAYERS
+from sparsepop.methods.partition import Groups
+
+RESTS = ("first", "mean")
+
+
+def owners_of(model: nn.Module, groups: Groups) -> dict[str, int]:
+    """The number of the partition that owns each parameter and buffer of `model`, by its name in the state.
+
+    A prunable weight belongs to its group; the bias beside it, and whatever has no weights of that kind
+    (norms, their buffers, activations) up to the next layer, go with it. What comes before the first prunable
+    layer, or goes with a layer that is kept dense, has no owner and is absent.
+    """
+    group_of = {name: number for number, group in enumerate(groups) for name in group}
+    owners: dict[str, int] = {}
+    current: int | None = None
+    for path, part in model.named_modules():
+        prefix = f"{path}." if path else ""
+        if isinstance(part, LAYERS):
+            current = group_of.get(f"{prefix}weight")
+        names = [*part._parameters, *part._buffers]
+        if current is not None:
+            owners.update({f"{prefix}{name}": current for name in names})
+    state = model.state_dict()
+    return {name: owner for name, owner in owners.items() if name in state}
+
+
+def check_owners(owners: dict[str, int], prunable: list[str], names: list[str], parts: int) -> None:
+    """ValueError unless every prunable weight has an owner, each owner takes part, and all that is owned
+    exists.
+    """
+    if orphans := [name for name in prunable if name not in owners]:
+        raise ValueError(
+            f"{orphans[0]} is prunable and has no owner: cut the network into groups of all layers"
+        )
+    if strangers := sorted({owner for owner in owners.values() if not 0 <= owner < parts}):
+        raise ValueError(
+            f"partition {strangers[0]} owns weights, but only {parts} took part: give every state"
+        )
+    if unknown := [name for name in owners if name not in names]:
+        raise ValueError(
+            f"{unknown[0]!r} has an owner and is in no state: take the owners from the same model"
+        )

@@ -1,0 +1,100 @@
+"""One member's part in parallel grow-and-prune: it grows the same partition in every round."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from sparsepop.methods.base import Batches, Method
+from sparsepop.methods.partition import Partition
+from sparsepop.methods.regrowth import (
+    check_settings,
+    grow,
+    is_grown,
+    magnitude_start,
+    measured_changes,
+    prune_grown,
+    random_start,
+)
+from sparsepop.schedule import Phases
+
+if TYPE_CHECKING:
+    from sparsepop.member import Member
+
+
+@dataclass(frozen=True)
+class PartitionGrow(Method):
+    """P-GaP (Ma et al. 2022, "Effective Model Sparsification by Scheduled Grow-and-Prune Methods"), seen from
+    one of `partition.parts` members: its partition number `own` is dense in every round, the masks of the
+    others stay. Steps before the first round are common sparse training.
+
+    A round ends dense: `sparsepop.merge` joins each partition from the member that grew it, prunes, and every
+    member goes on from that. A member that nobody merges prunes by itself when its next step begins, which
+    comes to GaP of one partition. `scope`, `initial` (here of all layers) and `fresh` are those of
+    `GrowPrune`.
+    """
+
+    density: float
+    partition: Partition
+    own: int
+    rounds: Phases
+    scope: str = "uniform"
+    initial: str = "random"
+    fresh: bool = True
+
+    def __post_init__(self) -> None:
+        check_settings(self.density, self.scope, self.initial)
+        if not 0 <= self.own < self.partition.parts:
+            raise ValueError(f"own={self.own} is none of the {self.partition.parts} partitions: count from 0")
+        if any(end != begin for (_, end), (begin, _) in pairwise(self.rounds.spans)):
+            raise ValueError(f"rounds must follow one upon the other, got {self.rounds.spans}")
+
+    def start(self, member: Member) -> None:
+        self.partition.groups(member.masks.shapes)  # refuses what cannot be cut now, not in mid-run
+        if self.initial == "random":
+            random_start(member, self.density, self.scope)
+        else:
+            magnitude_start(member, member.memory_of(self), self.density, self.scope, (), 1.0)
+
+    def after_backward(self, member: Member) -> None:
+        phase = self.rounds.beginning(member.step)
+        over = member.step >= self.rounds.end
+        if phase is not None or over:
+            self.conclude(member)
+        if phase is not None:
+            memory = member.memory_of(self)
+            names = self.partition.groups(member.masks.shapes)[self.own]
+            grow(member, memory, names)
+            memory["phase"] = phase
+            member.note("grow", ", ".join(names), phase=phase, density=member.masks.density)
+        if self.fresh and (phase is not None or member.step == self.rounds.end):
+            member.optimizer.state.clear()
+
+    def conclude(self, member: Member) -> None:
+        """Prune what is still grown; nothing where all is sparse."""
+        memory = member.memory_of(self)
+        if is_grown(memory):
+            prune_grown(member, memory, self.density, self.scope)
+
+    def finish(self, member: Member, data: Batches) -> None:
+        self.conclude(member)
+
+    def measure(self, member: Member) -> Mapping[str, float]:
+        return {"phase": float(member.memory_of(self).get("phase", -1))}
+
+    def measure_layers(self, member: Member) -> Mapping[str, Mapping[str, float]]:
+        return measured_changes(member.memory_of(self))
+
+    def density_at(self, step: int) -> float | None:
+        """`density` outside the rounds; None within one and at its end, before the merge (1 where there is
+        but one partition).
+        """
+        if not self.rounds.within(step) and not self.rounds.ending(step):
+            return self.density
+        return 1.0 if self.partition.parts == 1 else None
+
+    def settled_at(self) -> int:
+        # the last round ends dense, so it takes a step of fine-tuning to be sparse
+        return self.rounds.end + 1 if self.rounds.spans else 0

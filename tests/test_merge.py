@@ -1,0 +1,437 @@
+"""Parallel grow-and-prune: one owner for everything, merges bit for bit, and the simulation of it all."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import Tensor, nn
+
+from sparsepop.masks import prunable_names
+from sparsepop.member import Member, State
+from sparsepop.merge import (
+    Round,
+    bytes_down,
+    bytes_up,
+    combine,
+    gather,
+    merge,
+    owners_of,
+    recalibrate,
+    simulate,
+)
+from sparsepop.methods import Explored, GrowPrune, Method, Partition, PartitionGrow
+from sparsepop.models import build
+from sparsepop.optim import SGD, AdamW
+from sparsepop.recipe import Recipe
+from sparsepop.schedule import Phases
+from sparsepop.train import Score, train
+from tests.cases import BATCH, TASK, Toy, run
+
+LENET, WRN = "lenet-300-100", "wrn-10-1"
+
+
+def recipes(
+    parts: int = 3, length: int = 2, rounds: int = 2, begin: int = 0, model: str = WRN, **more: Any
+) -> list[Recipe]:
+    grow = PartitionGrow(0.1, Partition(parts), 0, Phases.regular(length, rounds, begin))
+    settings: dict[str, Any] = {"optimizer": SGD(0.05), "batch": BATCH, **more}
+    return [Recipe(model, 12, (replace(grow, own=own), Explored()), **settings) for own in range(parts)]
+
+
+def after_a_round(members: Sequence[Recipe], seeds: Sequence[int] | None = None) -> dict[int, State]:
+    """The states at the first round's end, all from one start."""
+    start = Member.build(members[0], 0, TASK).state()
+    seeds = seeds or range(len(members))
+    return {
+        own: run(Member.restore(recipe, seed, TASK, start), 2).state()
+        for own, (recipe, seed) in enumerate(zip(members, seeds, strict=True))
+    }
+
+
+def assert_same(one: Any, other: Any, path: str = "") -> None:
+    if isinstance(one, Mapping):
+        assert one.keys() == other.keys(), path
+        for key in one:
+            assert_same(one[key], other[key], f"{path}/{key}")
+    elif isinstance(one, Tensor):
+        assert one.dtype == other.dtype, path
+        assert torch.equal(one, other), path
+    else:
+        assert one == other, path
+
+
+# --- who owns what
+
+
+@pytest.mark.parametrize(
+    "model", [LENET, WRN, "resnet-20", "resnet-18-w8", "vgg-16-w8", "imagenet-resnet-50"]
+)
+def test_every_parameter_and_buffer_has_one_owner(model: str) -> None:
+    with torch.device("meta"):
+        network = build(model, (3, 32, 32), 10)
+    shapes = {name: tuple(network.get_parameter(name).shape) for name in prunable_names(network)}
+    groups = Partition(3).groups(shapes)
+    owners = owners_of(network, groups)
+    assert set(owners) == set(network.state_dict())
+    assert all(owners[name] == number for number, group in enumerate(groups) for name in group)
+
+
+def test_norms_and_biases_go_with_their_layer() -> None:
+    with torch.device("meta"):
+        network = build("resnet-20", (3, 32, 32), 10)
+    names = prunable_names(network)
+    owners = owners_of(network, tuple((name,) for name in names))
+    for conv, norm in (
+        ("layer2.1.conv1", "layer2.1.bn1"),
+        ("conv1", "bn1"),
+        ("layer3.0.conv2", "layer3.0.bn2"),
+    ):
+        of_norm = {
+            owners[f"{norm}.{what}"] for what in ("weight", "bias", "running_mean", "num_batches_tracked")
+        }
+        assert of_norm == {names.index(f"{conv}.weight")}
+    assert owners["fc.bias"] == owners["fc.weight"]
+
+
+def test_what_is_kept_dense_has_no_owner_nor_has_its_norm() -> None:
+    with torch.device("meta"):
+        network = build("resnet-20", (3, 32, 32), 10)
+    names = [name for name in prunable_names(network) if name != "conv1.weight"]
+    owners = owners_of(network, (tuple(names),))
+    absent = set(network.state_dict()) - set(owners)
+    assert {name.split(".")[0] for name in absent} == {"conv1", "bn1"}
+
+
+# --- combining
+
+
+def marked(state: State, value: float) -> State:
+    """`state` with every number of model, masks and optimizer replaced."""
+
+    def mark(entry: Any) -> Any:
+        if isinstance(entry, Mapping):
+            return {key: mark(each) for key, each in entry.items()}
+        return torch.full_like(entry, value) if isinstance(entry, Tensor) else entry
+
+    return {
+        key: mark(entry) if key in ("model", "optimizer", "memory") else entry for key, entry in state.items()
+    }
+
+
+def test_everything_comes_from_its_owner_and_nothing_else_survives() -> None:
+    members = recipes(optimizer=AdamW())
+    states = {own: marked(state, own + 1) for own, state in after_a_round(members).items()}
+    model = Member.build(members[0], 0, TASK)
+    owners = owners_of(model.model, Partition(3).groups(model.masks.shapes))
+    merged = combine(states, owners)
+    for name, tensor in merged["model"].items():
+        assert set(tensor.flatten().tolist()) == {owners[name] + 1}, name
+    for name, buffers in merged["optimizer"]["buffers"].items():
+        assert buffers.keys() == {"step", "exp_avg", "exp_avg_sq"}
+        assert {number for each in buffers.values() for number in each.flatten().tolist()} == {
+            owners[name] + 1
+        }
+    assert merged["train_flops"] == sum(state["train_flops"] for state in states.values())
+
+
+def test_a_partition_is_bitwise_that_of_its_member_and_dense() -> None:
+    members = recipes()
+    states = after_a_round(members)
+    together = gather(members[0], TASK, states)
+    groups = Partition(3).groups(together.masks.shapes)
+    assert together.masks.density == 1.0
+    for own, group in enumerate(groups):
+        for name in group:
+            assert torch.equal(together.masks.params[name], states[own]["model"][name])
+    explored = members[0].methods[1]
+    assert together.recipe.methods[1].measure(together) == {"explored": 1.0} == explored.measure(together)
+
+
+def test_the_merge_keeps_the_largest_of_each_tensor() -> None:
+    members = recipes()
+    states = after_a_round(members)
+    merged = Member.restore(members[1], 7, TASK, merge(members[1], TASK, states))
+    dense = gather(members[0], TASK, states)
+    assert merged.masks.alive == round(0.1 * merged.masks.total)
+    for name, param in dense.masks.params.items():
+        size = param.detach().abs()
+        kept = size >= size.flatten().topk(merged.masks.counts[name]).values[-1]
+        assert torch.equal(merged.masks.tensors[name], kept)
+        assert torch.equal(merged.masks.params[name].detach(), param.detach() * kept)
+
+
+def test_neither_order_nor_who_merges_matters() -> None:
+    members = recipes()
+    states = after_a_round(members)
+    reference = merge(members[0], TASK, states, data=Toy(), batches=2)
+    assert_same(merge(members[0], TASK, dict(reversed(states.items())), data=Toy(), batches=2), reference)
+    assert_same(merge(members[2], TASK, states, data=Toy(), batches=2), reference)
+
+
+def test_without_training_the_merge_is_the_start() -> None:
+    members = recipes()
+    start = Member.build(members[0], 0, TASK).state()
+    merged = merge(members[0], TASK, dict.fromkeys(range(3), start))
+    for part in ("model", "optimizer"):
+        assert_same(merged[part], start[part])
+    assert_same(merged["masks"]["tensors"], start["masks"]["tensors"])
+
+
+def test_what_nobody_owns_is_the_first_members_or_the_mean() -> None:
+    members = recipes(model="resnet-20", keep_dense=("conv1.weight",))
+    states = {own: marked(state, 2.0**own) for own, state in after_a_round(members).items()}
+    first, mean = (gather(members[0], TASK, states, rest=rest).model for rest in ("first", "mean"))
+    for name, value in (("conv1.weight", 7 / 3), ("bn1.running_mean", 7 / 3), ("bn1.num_batches_tracked", 1)):
+        assert set(first.state_dict()[name].flatten().tolist()) == {1.0}
+        assert mean.state_dict()[name].flatten().tolist() == pytest.approx(
+            [value] * first.state_dict()[name].numel()
+        )
+    assert set(mean.state_dict()["fc.weight"].flatten().tolist()) == {4.0}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda states: states.update({5: states.pop(1)}), r"\[0, 2, 5\] took part"),
+        (lambda states: states.pop(2), "2 of 3 partitions took part"),
+        (lambda states: states[1].update(step=7), "differ in their step"),
+        (lambda states: states[1].update(memory={}), "differ in their methods"),
+        (lambda states: states[2]["model"].pop("fc.bias"), "differ in their network"),
+    ],
+)
+def test_states_that_make_no_round_are_refused(change: Any, message: str) -> None:
+    members = recipes()
+    start = Member.build(members[0], 0, TASK).state()
+    states: dict[int, State] = {own: {**start, "model": dict(start["model"])} for own in range(3)}
+    change(states)
+    with pytest.raises(ValueError, match=message):
+        merge(members[0], TASK, states)
+
+
+@pytest.mark.parametrize(
+    ("owners", "message"),
+    [
+        ({"fc.weight": 0}, "conv1.weight is prunable and has no owner"),
+        ({"fc.bias": 5}, "partition 5 owns weights, but only 3 took part"),
+        ({"fc.color": 0}, "'fc.color' has an owner and is in no state"),
+    ],
+)
+def test_ownership_that_is_not_exact_is_refused(owners: dict[str, int], message: str) -> None:
+    start = Member.build(recipes()[0], 0, TASK)
+    complete = dict.fromkeys(start.masks.params, 0) if "fc.weight" not in owners else {}
+    with pytest.raises(ValueError, match=message):
+        combine(dict.fromkeys(range(3), start.state()), {**complete, **owners})
+
+
+def test_only_partition_growers_merge_and_rests_have_names() -> None:
+    plain = Recipe(WRN, 12, batch=BATCH)
+    state = Member.build(plain, 0, TASK).state()
+    with pytest.raises(ValueError, match="this has 0"):
+        merge(plain, TASK, {0: state})
+    with pytest.raises(ValueError, match="'median'"):
+        combine({0: state}, {}, "median")
+
+
+# --- statistics and traffic
+
+
+def test_statistics_are_the_averages_over_the_batches() -> None:
+    member = run(Member.build(recipes(length=3)[0], 4, TASK), 2)
+    weights = {name: param.clone() for name, param in member.model.named_parameters()}
+    first = next(part for part in member.model.modules() if isinstance(part, nn.BatchNorm2d))
+    conv = member.model.get_submodule("conv1")
+    outputs = [conv(Toy().batch(0, step, BATCH)[0]).detach() for step in range(3)]
+    # in this network the first norm follows the first convolution directly
+    expected = torch.stack([output.mean((0, 2, 3)) for output in outputs]).mean(0)
+    spread = torch.stack([output.var((0, 2, 3)) for output in outputs]).mean(0)
+    flops, momentum = member.train_flops, first.momentum
+    recalibrate(member, Toy(), 3)
+    torch.testing.assert_close(first.running_mean, expected)
+    torch.testing.assert_close(first.running_var, spread)
+    assert (first.momentum, int(first.num_batches_tracked)) == (momentum, 3)  # type: ignore[arg-type]
+    assert member.train_flops == flops + 3 * BATCH * member.forward_flops
+    assert all(torch.equal(param, weights[name]) for name, param in member.model.named_parameters())
+
+
+def test_no_batches_leave_the_statistics_alone() -> None:
+    member = run(Member.build(recipes()[0], 4, TASK), 2)
+    before = {name: value.clone() for name, value in member.model.state_dict().items()}
+    recalibrate(member, Toy(), 0)
+    assert_same(dict(member.model.state_dict()), before)
+
+
+def test_a_round_sends_what_the_specification_counts() -> None:
+    """Up 4 |P_i| (and biases), down 4 alive + N / 8 (and biases), in bytes."""
+    members = recipes(model=LENET)
+    states = after_a_round(members)
+    merged = merge(members[0], TASK, states)
+    member = Member.restore(members[0], 0, TASK, merged)
+    owners = owners_of(member.model, Partition(3).groups(member.masks.shapes))
+    up = [bytes_up(states[own], owners, own) for own in range(3)]
+    assert up == [4 * (57_600 + 300), 4 * (30_000 + 100), 4 * (1000 + 10)]
+    assert bytes_down(merged) == 4 * 8860 + 88_600 // 8 + 4 * 410
+
+
+def test_what_nobody_owns_is_sent_by_the_first_or_by_all() -> None:
+    members = recipes(model="resnet-20", keep_dense=("conv1.weight",))
+    state = Member.build(members[0], 0, TASK).state()
+    with torch.device("meta"):
+        network = build("resnet-20", TASK.shape, TASK.classes)
+    names = [name for name in prunable_names(network) if name != "conv1.weight"]
+    owners = owners_of(network, (tuple(names[:9]), tuple(names[9:])))
+    alone = 4 * 3 * 16 * 9 + 4 * 4 * 16 + 8  # the convolution, and a norm with its counter
+    assert [bytes_up(state, owners, own, "mean") - bytes_up(state, owners, own) for own in (0, 1)] == [
+        0,
+        alone,
+    ]
+
+
+# --- simulation
+
+
+def finished(member: Member) -> Member:
+    assert list(train(member, Toy(), every=100))[-1].final
+    return member
+
+
+def test_one_partition_in_parallel_is_the_cyclic_method_bit_for_bit() -> None:
+    (recipe,) = recipes(1)
+    alone = finished(simulate([recipe], [3], TASK, Toy())[0])
+    cyclic: Method = GrowPrune(0.1, Partition(1), Phases.regular(2, 2))
+    other = finished(Member.build(replace(recipe, methods=(cyclic, Explored())), 3, TASK))
+    for part in ("model", "optimizer", "masks", "step", "train_flops"):
+        assert_same(alone.state()[part], other.state()[part])
+
+
+def test_the_merged_member_is_sparse_and_has_tried_everything_after_a_round() -> None:
+    members = recipes()
+    member, rounds = simulate(members, [0, 1, 2], TASK, Toy(), batches=2)
+    assert member.step == 4
+    assert [each.step for each in rounds] == [2, 4]
+    assert member.masks.alive == round(0.1 * member.masks.total)
+    (report,) = train(member, Toy(), every=100)
+    assert report.alive == round(0.1 * member.masks.total)
+    assert report.numbers["explored"] == 1.0
+    notes = [note for note in report.notes if note.kind == "merge"]
+    assert [note.numbers["round_end"] for note in notes] == [2, 4]
+    assert notes[1].numbers["merged"] == rounds[1].merged.accuracy
+
+
+def test_all_start_from_what_member_0_learned_in_the_warm_up() -> None:
+    members = recipes(begin=3)
+    start = run(Member.build(members[0], 5, TASK), 3)
+    assert start.masks.alive == round(0.1 * start.masks.total)
+    ends = {
+        own: run(Member.restore(recipe, 5 + own, TASK, start.state()), 2).state()
+        for own, recipe in enumerate(members)
+    }
+    expected = merge(members[0], TASK, ends)
+    member, _ = simulate([*recipes(begin=3, rounds=1)], [5, 6, 7], TASK, Toy())
+    for part in ("model", "optimizer"):
+        assert_same(member.state()[part], expected[part])
+
+
+def test_the_simulations_flops_are_those_of_all_members() -> None:
+    """LeNet's multiply-adds are its weights, so every step's cost is known; the warm-up is paid once."""
+    member, _ = simulate(recipes(model=LENET, begin=2), [0, 1, 2], TASK, Toy())
+    one_round = 2 * (3 * 8860 + 51_840 + 27_000 + 900)
+    assert member.train_flops == 3 * 2 * BATCH * (2 * 8860 + 2 * one_round)
+    extra, _ = simulate(recipes(begin=2), [0, 1, 2], TASK, Toy(), batches=3)
+    plain, _ = simulate(recipes(begin=2), [0, 1, 2], TASK, Toy())
+    assert extra.train_flops == pytest.approx(plain.train_flops + 2 * 3 * BATCH * extra.forward_flops)
+
+
+def test_a_member_that_was_cut_off_in_a_round_changes_nothing() -> None:
+    members = recipes(length=4)
+    start = Member.build(members[0], 0, TASK).state()
+
+    def round_of(cut_off: int | None) -> State:
+        states = {}
+        for own, recipe in enumerate(members):
+            member = Member.restore(recipe, own, TASK, start)
+            if own == cut_off:
+                saved = io.BytesIO()
+                torch.save(run(member, 2).state(), saved)
+                run(member, 1)  # lost
+                member = Member.restore(
+                    recipe, own, TASK, torch.load(io.BytesIO(saved.getvalue()), weights_only=True)
+                )
+                run(member, 2)
+            else:
+                run(member, 4)
+            states[own] = member.state()
+        return merge(members[0], TASK, states)
+
+    assert_same(round_of(1), round_of(None))
+
+
+def test_a_collapse_is_told() -> None:
+    members = (Score(0.1, 0.95), Score(0.1, 0.85))
+    usual: dict[str, Any] = {
+        "step": 4,
+        "members": members,
+        "dense": Score(1, 0.5),
+        "bytes_up": (1, 2),
+        "bytes_down": 3,
+    }
+    assert Round(merged=Score(2.0, 0.79), **usual).collapsed
+    assert not Round(merged=Score(2.0, 0.81), **usual).collapsed
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda given: given[::-1], r"partitions \[2, 1, 0\]"),
+        (lambda given: given[:2], r"partitions \[0, 1\].*each of 0\.\.2"),
+        (lambda given: [*given[:2], recipes(rounds=1)[2]], "more than the partition"),
+    ],
+)
+def test_recipes_that_do_not_fit_together_are_refused(change: Any, message: str) -> None:
+    given = change(recipes())
+    with pytest.raises(ValueError, match=message):
+        simulate(given, list(range(len(given))), TASK, Toy())
+
+
+def test_every_member_needs_a_seed() -> None:
+    with pytest.raises(ValueError, match="3 members need as many seeds, got 2"):
+        simulate(recipes(), [0, 1], TASK, Toy())
+
+
+# --- the same in processes
+
+
+def one_process(own: int, folder: str) -> None:
+    """One of the members, in a process of its own: it meets the others at the end of each round."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=own, world_size=2)
+    members = recipes(2)
+    state = Member.build(members[0], 3, TASK).state()
+    for _ in range(2):
+        member = run(Member.restore(members[own], 3 + own, TASK, state), 2)
+        states: list[Any] = [None, None]
+        dist.all_gather_object(states, member.state())
+        state = merge(members[own], TASK, dict(enumerate(states)), data=Toy(), batches=2)
+    torch.save(state, f"{folder}/{own}.pt")
+    dist.destroy_process_group()
+
+
+def test_processes_come_to_what_the_simulation_comes_to(tmp_path: Path) -> None:
+    mp.spawn(one_process, (str(tmp_path),), nprocs=2)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        member, _ = simulate(recipes(2), [3, 4], TASK, Toy(), batches=2)
+    finally:
+        torch.set_num_threads(threads)
+    for own in (0, 1):
+        state = torch.load(tmp_path / f"{own}.pt", weights_only=True)
+        for part in ("model", "masks", "memory", "step"):
+            assert_same(member.state()[part], state[part])
