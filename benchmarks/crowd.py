@@ -99,8 +99,10 @@ class Crowd:
         row = {"validation_accuracy": 0.5, "density": 0.1, "alive": 5000, "prunable": 50000, "seconds": 1.0}
         writer.add("reports", generation=generation, step=100 * generation, score=0.5, **row)
         for layer in range(LAYERS):
-            row = {"layer": f"layer{layer}", "size": 2500, "alive": 250}
-            writer.add("layers", generation=generation, step=100 * generation, **row)
+            name = f"layer{layer}"
+            writer.add(
+                "layers", generation=generation, step=100 * generation, layer=name, size=2500, alive=250
+            )
         writer.flush(f"g{generation:04d}")
         self.states.write(member, generation, self.state)
 

@@ -47,8 +47,10 @@ class NoisyDigits(Resident):
         noisy = Decoded(source.train.pixels, labels.numpy())
         super().__init__(Source("noisy digits", noisy, source.test, 10), torch.device("cpu"), 0)
 
-    def batches(self, split: str, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        return super().batches("test" if split == "validation" else split, size)
+    def batches(
+        self, split: str, size: int, *, rank: int = 0, world: int = 1
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        return super().batches("test" if split == "validation" else split, size, rank=rank, world=world)
 
 
 def mlp(*_: Any) -> nn.Module:
