@@ -17,8 +17,7 @@ class Recipe:
     `steps` and `report` count optimizer steps; `batch` is the global batch; `keep_dense` names prunable
     weights that stay dense and out of every count of prunable weights; `clip` bounds the gradient's norm,
     taken over alive weights only. `bfloat16` means autocast over float32 weights; `float64` is for tests.
-    Raises ValueError where a value cannot work, also when a method's density would not be reached within
-    `steps`.
+    Raises ValueError where a value cannot work, also when a method would not settle within `steps`.
     """
 
     model: str
@@ -62,6 +61,6 @@ class Recipe:
             raise ValueError(f"methods must hold Method objects, got {method!r}")
         if method.settled_at() > self.steps:
             raise ValueError(
-                f"{type(method).__name__} reaches its density at step {method.settled_at()}, "
+                f"{type(method).__name__} settles at step {method.settled_at()}, "
                 f"after the last step {self.steps}: shorten its schedule or train longer"
             )

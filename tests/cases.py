@@ -12,10 +12,16 @@ from torch import Tensor
 from sparsepop.member import Member, Task
 from sparsepop.methods import (
     DropGrow,
+    GradientFlow,
     Magnitude,
     Method,
+    MinFanIn,
+    PhaseDyReLU,
+    Reachable,
+    ShareWeights,
     Static,
     dense,
+    east,
     gmp,
     granet,
     rigl,
@@ -25,7 +31,7 @@ from sparsepop.methods import (
 )
 from sparsepop.optim import SGD, AdamW
 from sparsepop.recipe import Recipe
-from sparsepop.schedule import Cosine, Every, Linear
+from sparsepop.schedule import Cosine, Cyclic, Every, Linear
 from sparsepop.seeds import mix
 from sparsepop.train import train_step
 
@@ -99,7 +105,7 @@ def _case(
 
 def cases() -> dict[str, Case]:
     """The table, made anew at each call: equal, never the same objects."""
-    return {**_fixed(), **_drop_grow(), **_gradual()}
+    return {**_fixed(), **_drop_grow(), **_gradual(), **_east()}
 
 
 def _fixed() -> dict[str, Case]:
@@ -168,6 +174,37 @@ def _gradual() -> dict[str, Case]:
             granet_due,
             {0: 0.5, 1: 0.5, 2: cubic(4 / 6, 0.5), 4: cubic(2 / 6, 0.5), 6: 0.1, 12: 0.1},
             optimizer=AdamW(),
+        ),
+    }
+
+
+def _east() -> dict[str, Case]:
+    quarters = (0, 3, 6, 9)
+    fading = PhaseDyReLU(Linear(1.0, 0.0, 8, 3), blend="outputs")
+    cycles = DropGrow(Cyclic(0.05, 5, 2, shape="triangular"), 0.0, Every(3, 3, 9))
+    deep: dict[str, Any] = {"model": "resnet-20-w4", "optimizer": SGD(0.1, weight_decay=5e-4)}
+    return {
+        "east": _case(
+            east(0.05, STEPS, cycles=1, cyclic=0.5, cyclic_interval=2, interval=4),
+            (2, 3, 4, 5, 8),
+            {0: 0.05, 2: 0.05, 3: 0.125, 4: 0.15, 5: 0.125, 6: 0.05, 12: 0.05},
+            **deep,
+        ),
+        "dyrelu": _case((*rigl(0.1, STEPS, interval=3), fading), quarters, {12: 0.1}),
+        "sharing": _case(
+            (ShareWeights(), *rigl(0.05, STEPS, interval=3)),
+            quarters,
+            {0: 0.05, 12: 0.05},
+            model="wrn-22-1",
+            optimizer=AdamW(1e-2),
+        ),
+        "cyclic": _case(
+            (cycles, GradientFlow()),
+            (2, 3, 4, 6, 7, 9),
+            {2: 0.05, 3: 0.15, 4: 0.35 / 3, 5: 0.05, 7: 0.1, 8: 0.15, 10: 0.05},
+        ),
+        "guarded": _case(
+            (*rigl(0.002, STEPS, interval=3), MinFanIn(), GradientFlow(), Reachable()), quarters, {12: 0.002}
         ),
     }
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from sparsepop.budgets import allocate, check_density, check_distribution
+from sparsepop.budgets import check_density, check_distribution
 from sparsepop.masks import Masks, top_mask, top_masks
 from sparsepop.methods.base import Method
 from sparsepop.schedule import Every, Schedule, as_schedule, last_change
@@ -71,7 +71,7 @@ def prune(masks: Masks, density: float, scope: str, optimizer: torch.optim.Optim
         if keep < masks.alive:
             masks.set(top_masks(_spare_largest(sizes, masks), keep, masks.tensors), optimizer)
         return
-    counts = allocate(masks.shapes, density, scope)
+    counts = masks.allocate(density, scope)
     new = {
         name: top_mask(sizes[name], keep, masks.tensors[name])
         for name, keep in counts.items()

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from sparsepop.budgets import allocate
 from sparsepop.config import ConfigError, describe
 from sparsepop.data import KNOWN, Data, open_data
 from sparsepop.describe import differences
@@ -96,7 +95,7 @@ def _build(experiment: Experiment, recipes: Iterable[Recipe]) -> None:
 def _check_member(experiment: Experiment, recipe: Recipe, data: Data) -> None:
     member = Member.build(recipe, experiment.seed, Task(data.shape, data.classes))
     # a schedule gets there only after hours, a budget that is too small for it is known now
-    allocate(member.masks.shapes, recipe.density)
+    member.masks.allocate(recipe.density)
     measured = [name for method in recipe.methods for name in method.measure(member)]
     columns = [field.name for field in SCHEMAS["reports"] if pa.types.is_floating(field.type)]
     # never the test split: members that are chosen by it would be reported by it too
