@@ -131,7 +131,7 @@ def borrowings(model: nn.Module, ratio: int) -> Iterator[tuple[str, Any, Any]]:
                     yield f"{stage}.{index}.{name}", layer, source
 
 
-def borrowers(model: nn.Module) -> Iterator[tuple[str, Layer]]:
+def borrowers(model: nn.Module) -> Iterator[tuple[str, Any]]:
     """The layers of `model` that own no weight now."""
     for name, part in model.named_modules():
         if isinstance(part, BorrowedLinear | BorrowedConv2d):
