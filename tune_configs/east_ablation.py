@@ -15,13 +15,13 @@ PARTS = [c for size in range(4) for c in combinations(("dyrelu", "sharing", "cyc
 
 
 def experiment(data: str = "digits", epochs: int = 60, smoke: bool = False) -> Experiment:
-    """Eight settings, three seeds each, equal alive weights and steps; --smoke: one seed, a tenth of the steps."""
+    """Eight settings, three seeds each, equal weights and steps; --smoke: one seed, a tenth as long."""
     name = PurePath(data).name
     small = name == "digits"
     batch = 64 if small else 128
     generation = max(5, round(epochs * open_data(data).steps_per_epoch(batch) / (100 if smoke else 10)))
     steps = 10 * generation
-    timing = {"interval": max(1, steps // 100), "cyclic_interval": max(1, steps // 400)}
+    timing: dict[str, Any] = {"interval": max(1, steps // 100), "cyclic_interval": max(1, steps // 400)}
 
     def recipe(hp: dict[str, Any]) -> Recipe:
         dyrelu, sharing, cycles = (part in hp["parts"] for part in ("dyrelu", "sharing", "cycles"))
