@@ -49,23 +49,33 @@ def layer_densities(shapes: Shapes, density: float, distribution: str = "erk") -
     return {name: 1.0 if name in dense else factor * raw[name] for name in raw}
 
 
-def allocate(shapes: Shapes, density: float, distribution: str = "erk") -> dict[str, int]:
+def allocate(
+    shapes: Shapes, density: float, distribution: str = "erk", of: int | None = None
+) -> dict[str, int]:
     """Whole numbers of weights to keep, by layer: they sum to round(density x all weights), at least 1 in
     each layer.
 
-    The largest-remainder method: floors first, what is left over goes to the largest fractions (ties: to the
-    earlier layer). Raises ValueError when there are fewer weights to keep than layers.
+    `of` is the number of weights that `density` is a share of where it is more than these, as when layers
+    share tensors. The largest-remainder method: floors first, what is left over goes to the largest fractions
+    (ties: to the earlier layer). Raises ValueError when there are fewer weights to keep than layers, or more
+    than weights.
     """
     sizes = {name: math.prod(shape) for name, shape in shapes.items()}
-    total = round(check_density(density) * sum(sizes.values()))
+    there = sum(sizes.values())
+    of = there if of is None else of
+    total = round(check_density(density) * of)
     if total < len(sizes):
         raise ValueError(
-            f"density {density} keeps {total} of {sum(sizes.values())} weights, fewer than "
-            f"the {len(sizes)} layers: use at least {len(sizes) / sum(sizes.values()):.3g}"
+            f"density {density} keeps {total} of {of} weights, fewer than "
+            f"the {len(sizes)} layers: use at least {len(sizes) / of:.3g}"
         )
-    ideal = {
-        name: share * sizes[name] for name, share in layer_densities(shapes, density, distribution).items()
-    }
+    if total > there:
+        raise ValueError(
+            f"density {density} keeps {total} of {of} weights, but only {there} are not shared: "
+            f"use at most {there / of:.3g}"
+        )
+    share = density if of == there else total / there
+    ideal = {name: d * sizes[name] for name, d in layer_densities(shapes, share, distribution).items()}
     return _round_to_total(ideal, sizes, total)
 
 

@@ -72,9 +72,14 @@ def measure_costs(
 def learnables(model: nn.Module, prunable: Iterable[nn.Parameter]) -> dict[str, int]:
     """Every learnable number that is not a prunable weight, counted by kind: `norm`, `bias`, `dense` (weights
     never pruned), or what a method wrote into the parameter's attribute `kind` (thresholds, gains, ...).
+
+    A prunable weight's attribute `gains` says how many learned factors are multiplied into it.
     """
+    prunable = list(prunable)
     skip = {id(param) for param in prunable}
     counts: Counter[str] = Counter()
+    if gains := sum(int(getattr(param, "gains", 0)) for param in prunable):
+        counts["gain"] = gains
     for part in model.modules():
         for name, param in part.named_parameters(recurse=False):
             if id(param) not in skip:

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sparsepop.budgets import allocate
+
 
 def prunable_names(model: nn.Module) -> list[str]:
     """Names of the weights that sparse training may prune: those of linear and convolution layers, never
@@ -69,10 +71,18 @@ class Masks:
 
     A pruned weight is zero, and so are its optimizer state and, once `mask_gradients` has run, its gradient;
     then no step of SGD or Adam(W) can move it, so nothing has to be masked after a step.
+
+    `total` is the number of weights that densities are shares of, where it is not just those of `params`:
+    a network whose layers share tensors holds fewer. `repeats` names weights that are another one's up to a
+    factor; their alive entries count once, with the other's.
     """
 
-    def __init__(self, params: Mapping[str, nn.Parameter]) -> None:
+    def __init__(
+        self, params: Mapping[str, nn.Parameter], total: int | None = None, repeats: Iterable[str] = ()
+    ) -> None:
         self.params = dict(params)
+        self.total = sum(p.numel() for p in self.params.values()) if total is None else total
+        self.repeats = frozenset(repeats)
         self.tensors = {name: torch.ones_like(p, dtype=torch.bool) for name, p in self.params.items()}
         self.counts = {name: p.numel() for name, p in self.params.items()}
         self.enforced = True
@@ -84,15 +94,15 @@ class Masks:
 
     @property
     def alive(self) -> int:
-        return sum(self.counts.values())
-
-    @property
-    def total(self) -> int:
-        return sum(p.numel() for p in self.params.values())
+        return sum(count for name, count in self.counts.items() if name not in self.repeats)
 
     @property
     def density(self) -> float:
         return self.alive / self.total
+
+    def allocate(self, density: float, distribution: str = "erk") -> dict[str, int]:
+        """Whole numbers of weights to keep, by layer, that make up `density`; see `budgets.allocate`."""
+        return allocate(self.shapes, density, distribution, self.total)
 
     def set(self, new: Mapping[str, Tensor], optimizer: torch.optim.Optimizer | None = None) -> None:
         """Take `new` as the masks of the layers it names; dropped and grown weights become zero, and so does

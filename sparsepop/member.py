@@ -75,11 +75,12 @@ class Member:
         bare = dict(model.named_parameters(remove_duplicate=False))
         if missing := [name for name in recipe.keep_dense if name not in bare]:
             raise ValueError(f"keep_dense names no weight of {recipe.model}: {missing[0]!r}")
+        total = sum(bare[name].numel() for name in names)
         for method in recipe.methods:
             method.surgery(model, names)
         self.model = self._place(model)
         params = dict(self.model.named_parameters())
-        self.masks = Masks({name: params[name] for name in names if name in params})
+        self.masks = Masks({name: params[name] for name in names if name in params}, total)
         self.optimizer = recipe.optimizer.build(self.model.parameters())
         self.memory: dict[str, dict[str, Any]] = {}
         self.step = 0
@@ -175,13 +176,15 @@ class Member:
 
     def rewire(self) -> None:
         """Give optimizer and data-parallel wrapper the parameters that the model has now: those that are gone
-        are forgotten, those that stay keep their buffers, new ones start without.
+        are forgotten, those that stay keep their buffers, new ones start without. What the model costs is
+        measured again.
         """
         self._network = None
         kept = self.optimizer.state
         self.optimizer = self.recipe.optimizer.build(self.model.parameters())
         self.optimizer.state.update({p: kept[p] for p in self.model.parameters() if p in kept})
         self.set_learning_rate()
+        self.costs, self._priced = self._costs(), (-1, 0.0)
 
     def note(self, kind: str, message: str = "", **numbers: float) -> None:
         """Have the next report tell this as an event."""

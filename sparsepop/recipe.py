@@ -20,8 +20,7 @@ class Recipe:
     taken over alive weights only. `bfloat16` means autocast over float32 weights; `float64` is for tests.
     `norms` matters to data-parallel members alone: BatchNorm over the global batch (`synchronised`: as many
     workers as you like give the same training) or over each worker's part (`local`: faster).
-    Raises ValueError where a value cannot work, also when a method's density would not be reached within
-    `steps`.
+    Raises ValueError where a value cannot work, also when a method would not settle within `steps`.
     """
 
     model: str
@@ -68,6 +67,6 @@ class Recipe:
             raise ValueError(f"methods must hold Method objects, got {method!r}")
         if method.settled_at() > self.steps:
             raise ValueError(
-                f"{type(method).__name__} reaches its density at step {method.settled_at()}, "
+                f"{type(method).__name__} settles at step {method.settled_at()}, "
                 f"after the last step {self.steps}: shorten its schedule or train longer"
             )

@@ -16,19 +16,25 @@ from sparsepop.methods import (
     Cut,
     DropGrow,
     Explored,
+    GradientFlow,
     GrowPrune,
     Halo,
     Lasso,
     Magnitude,
     Method,
+    MinFanIn,
     NearZero,
     Partition,
     PartitionGrow,
+    PhaseDyReLU,
+    Reachable,
     SharedLasso,
+    ShareWeights,
     Static,
     Thresholds,
     Toward,
     dense,
+    east,
     gmp,
     granet,
     one_shot,
@@ -39,7 +45,7 @@ from sparsepop.methods import (
 )
 from sparsepop.optim import SGD, AdamW
 from sparsepop.recipe import Recipe
-from sparsepop.schedule import Cosine, Every, Linear, Phases
+from sparsepop.schedule import Cosine, Cyclic, Every, Linear, Phases
 from sparsepop.seeds import mix
 from sparsepop.train import train_step
 
@@ -118,7 +124,8 @@ def _case(
 
 def cases() -> dict[str, Case]:
     """The table, made anew at each call: equal, never the same objects."""
-    return {**_fixed(), **_drop_grow(), **_gradual(), **_cut(), **_soft(), **_halo(), **_grow_prune()}
+    found = {**_fixed(), **_drop_grow(), **_gradual(), **_cut(), **_soft(), **_halo()}
+    return {**found, **_grow_prune(), **_east()}
 
 
 def _fixed() -> dict[str, Case]:
@@ -273,6 +280,37 @@ def _grow_prune() -> dict[str, Case]:
     found["gap"] = replace(found["gap"], alive={1: first, 3: second, 5: third, 7: first, 9: second})
     found["p-gap"] = replace(found["p-gap"], alive=dict.fromkeys(range(2, 11), second))
     return found
+
+
+def _east() -> dict[str, Case]:
+    quarters = (0, 3, 6, 9)
+    fading = PhaseDyReLU(Linear(1.0, 0.0, 8, 3), blend="outputs")
+    cycles = DropGrow(Cyclic(0.05, 5, 2, shape="triangular"), 0.0, Every(3, 3, 9))
+    deep: dict[str, Any] = {"model": "resnet-20-w4", "optimizer": SGD(0.1, weight_decay=5e-4)}
+    return {
+        "east": _case(
+            east(0.05, STEPS, cycles=1, cyclic=0.5, cyclic_interval=2, interval=4),
+            (2, 3, 4, 5, 8),
+            {0: 0.05, 2: 0.05, 3: 0.125, 4: 0.15, 5: 0.125, 6: 0.05, 12: 0.05},
+            **deep,
+        ),
+        "dyrelu": _case((*rigl(0.1, STEPS, interval=3), fading), quarters, {12: 0.1}),
+        "sharing": _case(
+            (ShareWeights(), *rigl(0.05, STEPS, interval=3)),
+            quarters,
+            {0: 0.05, 12: 0.05},
+            model="wrn-22-1",
+            optimizer=AdamW(1e-2),
+        ),
+        "cyclic": _case(
+            (cycles, GradientFlow()),
+            (2, 3, 4, 6, 7, 9),
+            {2: 0.05, 3: 0.15, 4: 0.35 / 3, 5: 0.05, 7: 0.1, 8: 0.15, 10: 0.05},
+        ),
+        "guarded": _case(
+            (*rigl(0.002, STEPS, interval=3), MinFanIn(), GradientFlow(), Reachable()), quarters, {12: 0.002}
+        ),
+    }
 
 
 CASES = cases()

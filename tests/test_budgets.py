@@ -193,3 +193,18 @@ def test_the_thinnest_layers_of_resnet_34_at_99_99_percent() -> None:
 def test_exact_on_a_real_network(density: float) -> None:
     shapes, _ = network("resnet-34", 32, 10)
     assert sum(allocate(shapes, density).values()) == round(density * 21_265_088)
+
+
+def test_a_density_may_be_a_share_of_more_weights_than_there_are() -> None:
+    shapes = {"a": (30, 20), "b": (10, 30)}
+    assert allocate(shapes, 0.1, of=900) == allocate(shapes, 0.1)
+    counts = allocate(shapes, 0.1, of=2000)
+    assert counts == allocate(shapes, 200 / 900)
+    assert sum(counts.values()) == 200
+    assert allocate(shapes, 0.3, of=3000) == {"a": 600, "b": 300}
+    with pytest.raises(
+        ValueError, match=r"density 0\.31 keeps 930 of 3000 weights, but only 900.*at most 0\.3"
+    ):
+        allocate(shapes, 0.31, of=3000)
+    with pytest.raises(ValueError, match=r"use at least 0\.001"):
+        allocate(shapes, 0.0004, of=2000)

@@ -149,3 +149,9 @@ def test_a_parameter_that_two_layers_share_is_one_parameter() -> None:
     model = nn.Sequential(nn.BatchNorm1d(3), nn.BatchNorm1d(3))
     model[1].weight = model[0].weight
     assert learnables(model, []) == {"norm": 9}
+
+
+def test_factors_multiplied_into_weights_are_learnables_of_their_own() -> None:
+    model = nn.Sequential(nn.Linear(4, 3, bias=False), nn.Linear(3, 2, bias=False))
+    model[1].weight.gains = 1  # type: ignore[union-attr]
+    assert learnables(model, model.parameters()) == {"gain": 1}

@@ -14,6 +14,7 @@ from sparsepop.schedule import (
     Constant,
     Cosine,
     Cubic,
+    Cyclic,
     Every,
     Linear,
     Milestones,
@@ -23,6 +24,8 @@ from sparsepop.schedule import (
     Warmup,
     as_schedule,
     last_change,
+    lows,
+    peaks,
 )
 
 values = st.floats(-10, 10)
@@ -65,6 +68,51 @@ def test_ramps_pass_through_their_published_values(ramp: Ramp, quarter: float, h
 def test_a_ramp_of_no_length_jumps() -> None:
     jump = Linear(1.0, 0.5, 10, 10)
     assert (jump(9), jump(10), jump(11)) == (1.0, 0.5, 0.5)
+
+
+cycles = st.builds(
+    Cyclic,
+    st.floats(0.001, 0.3),
+    st.integers(2, 40),
+    st.integers(1, 4),
+    st.floats(1, 5),
+    st.integers(0, 20),
+    st.sampled_from(["cosine", "triangular"]),
+)
+
+
+@given(cycles)
+def test_a_cycle_touches_both_extremes_and_is_monotone_between_them(cyclic: Cyclic) -> None:
+    high = cyclic.low * cyclic.peak
+    assert [cyclic(step) for step in cyclic.peaks] == pytest.approx([high] * cyclic.cycles)
+    assert {cyclic(step) for step in (0, cyclic.begin, *cyclic.lows, cyclic.end + 9)} == {cyclic.low}
+    assert last_change(cyclic) == cyclic.lows[-1] == cyclic.begin + cyclic.cycles * cyclic.length
+    turns = sorted((cyclic.begin, *cyclic.peaks, *cyclic.lows))
+    for index, (a, b) in enumerate(pairwise(turns)):
+        way = [cyclic(step) for step in range(a, b + 1)]
+        assert way == sorted(way, reverse=index % 2 == 1)
+    assert (peaks(cyclic), lows(cyclic)) == (cyclic.peaks, cyclic.lows)
+
+
+def test_cycles_in_closed_form() -> None:
+    """d(p) = d + (m d - d) (1 - cos 2 pi p) / 2 and 1 - |2p - 1| (EAST, Li et al. 2025)."""
+    for step in range(200):
+        p = step % 100 / 100
+        cosine, triangular = (1 - math.cos(2 * math.pi * p)) / 2, 1 - abs(2 * p - 1)
+        assert Cyclic(0.01, 100)(step) == pytest.approx(0.01 + 0.02 * cosine)
+        assert Cyclic(0.01, 100, shape="triangular")(step) == pytest.approx(0.01 + 0.02 * triangular)
+
+
+def test_easts_cycles_peak_in_epochs_25_and_75_and_end_after_100() -> None:
+    per_epoch = 352
+    cyclic = Cyclic(0.001, 50 * per_epoch, 2)
+    assert [step / per_epoch for step in cyclic.peaks] == [25, 75]
+    assert [step / per_epoch for step in cyclic.lows] == [50, 100]
+
+
+def test_where_other_schedules_must_be_exact() -> None:
+    assert (peaks(Linear(1.0, 0.1, 9)), lows(Linear(1.0, 0.1, 9))) == ((), (9,))
+    assert (peaks(Constant(1.0)), lows(Constant(1.0))) == ((), (0,))
 
 
 def test_milestones_multiply_from_their_step_on() -> None:
@@ -131,6 +179,7 @@ def test_a_number_is_a_constant_schedule_and_a_schedule_is_itself() -> None:
         Cubic(1.0, 0.1, 9, 3),
         Milestones(1.0, (2, 4)),
         Warmup(Cosine(1.0, 0.0, 9), 2),
+        Cyclic(0.1, 9),
         Every(3, 1),
         Restarts(Constant(1.0), 3, 2, Cosine(1.0, 0.0, 9)),
         Phases.regular(2, 3),
@@ -151,6 +200,10 @@ def test_schedules_are_values(schedule: object) -> None:
         (lambda: Ramp(1.0, 0.0, 5, 0, "square"), r"'square'.*linear, cosine, cubic"),
         (lambda: Milestones(1.0, (4, 2)), r"\(4, 2\)"),
         (lambda: Warmup(Constant(1.0), 0), "got 0"),
+        (lambda: Cyclic(0.1, 1), "length=1"),
+        (lambda: Cyclic(0.1, 9, 0), "cycles=0"),
+        (lambda: Cyclic(0.1, 9, peak=0.5), "at least 1, got 0.5"),
+        (lambda: Cyclic(0.1, 9, shape="square"), r"'square'.*cosine, triangular"),
         (lambda: Every(0), "got 0"),
         (lambda: Restarts(Constant(1.0), 0, 2, Constant(1.0)), "every=0 and count=2"),
         (lambda: Phases(((0, 2), (1, 3))), r"\(1, 3\)"),

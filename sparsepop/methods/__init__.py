@@ -5,7 +5,10 @@ from sparsepop.methods.base import Method
 from sparsepop.methods.cut import Cut
 from sparsepop.methods.drop_grow import DropGrow
 from sparsepop.methods.dst import Thresholds
+from sparsepop.methods.dyrelu import PhaseDyReLU
 from sparsepop.methods.explored import Explored
+from sparsepop.methods.fan_in import MinFanIn
+from sparsepop.methods.gradient_flow import GradientFlow
 from sparsepop.methods.grow_prune import GrowPrune
 from sparsepop.methods.halo import Halo
 from sparsepop.methods.halo_rates import halo_rates
@@ -17,6 +20,7 @@ from sparsepop.methods.penalties import MCP, Lasso
 from sparsepop.methods.published import (
     acdc,
     dense,
+    east,
     gap,
     gmp,
     granet,
@@ -26,7 +30,9 @@ from sparsepop.methods.published import (
     sparse_evolution,
     static,
 )
+from sparsepop.methods.reach import Reachable
 from sparsepop.methods.shared_lasso import SharedLasso
+from sparsepop.methods.sharing import ShareWeights
 from sparsepop.methods.static import Static
 from sparsepop.methods.toward import Toward
 
@@ -36,20 +42,26 @@ __all__ = [
     "Cut",
     "DropGrow",
     "Explored",
+    "GradientFlow",
     "GrowPrune",
     "Halo",
     "Lasso",
     "Magnitude",
     "Method",
+    "MinFanIn",
     "NearZero",
     "Partition",
     "PartitionGrow",
+    "PhaseDyReLU",
+    "Reachable",
+    "ShareWeights",
     "SharedLasso",
     "Static",
     "Thresholds",
     "Toward",
     "acdc",
     "dense",
+    "east",
     "gap",
     "gmp",
     "granet",

@@ -100,5 +100,5 @@ class Method:
         return None
 
     def settled_at(self) -> int:
-        """The step from which the promised density no longer changes."""
+        """The step from which neither the promised density nor the network's modules change."""
         return 0

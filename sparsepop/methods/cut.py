@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from sparsepop.budgets import allocate, check_density, check_distribution
+from sparsepop.budgets import check_density, check_distribution
 from sparsepop.masks import Masks, top_masks
 from sparsepop.methods.base import Method
 from sparsepop.methods.harden import harden
@@ -43,7 +43,7 @@ class Cut(Method):
 
     def start(self, member: Member) -> None:
         # refused now, not after hours
-        allocate(member.masks.shapes, self.density)
+        member.masks.allocate(self.density)
 
     def after_step(self, member: Member) -> None:
         if member.step == self.at:
@@ -69,7 +69,7 @@ def exact_masks(masks: Masks, density: float, scope: str) -> dict[str, Tensor]:
     """Masks with exactly round(density x all) alive, out of those alive in `masks` as far as they go."""
     if scope == "global":
         return _largest(masks, list(masks.params), round(density * masks.total))
-    counts = allocate(masks.shapes, density, scope)
+    counts = masks.allocate(density, scope)
     return {name: _largest(masks, [name], keep)[name] for name, keep in counts.items()}
 
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from sparsepop.budgets import allocate, check_density, check_distribution
+from sparsepop.budgets import check_density, check_distribution
 from sparsepop.masks import top_mask
 from sparsepop.methods.base import Method
 from sparsepop.methods.static import set_random_masks
-from sparsepop.schedule import Every, Schedule, as_schedule, last_change
+from sparsepop.schedule import Every, Schedule, as_schedule, last_change, lows, peaks
 
 if TYPE_CHECKING:
     from sparsepop.member import Member
@@ -34,7 +34,8 @@ class DropGrow(Method):
 
     Deviations: counts are exact (published code loses weights to ties and zero gradients); the step of an
     update is also taken, on the new masks, where RigL's code skips it; where `density` changes for the last
-    time, masks are pruned to it exactly, whether or not an update is due.
+    time and at the end of every cycle, masks are pruned to it exactly, and at the peak of a cycle they are
+    grown to it exactly, whether or not an update is due.
     """
 
     density: float | Schedule | None
@@ -49,28 +50,32 @@ class DropGrow(Method):
             raise ValueError(f"unknown growth {self.grow!r}: choose one of {', '.join(GROWTH)}")
         if self.density is not None:
             schedule = as_schedule(self.density)
-            check_density(schedule(0))
-            check_density(schedule(last_change(schedule)))
+            for step in (0, *peaks(schedule), last_change(schedule)):
+                check_density(schedule(step))
         first = as_schedule(self.fraction)(0)
         if not 0.0 <= first < 1.0:
             raise ValueError(f"the fraction of weights dropped must lie in [0, 1), got {first}")
 
     def start(self, member: Member) -> None:
-        if self.density is not None:
-            set_random_masks(member, self._targets(member))
+        if self.density is None:
+            return
+        for peak in peaks(as_schedule(self.density)):
+            self._targets(member, peak)  # a budget that the layers cannot hold is refused here, not later
+        set_random_masks(member, self._targets(member, member.step))
 
     def after_backward(self, member: Member) -> None:
-        if not self.every(member.step):
+        if not (self.every(member.step) or self._peaks_at(member.step)):
             return
         fraction = as_schedule(self.fraction)(member.step)
         if self.grow == "gradient":
-            member.count_dense_gradients()
+            if fraction > 0 or self._rises(member):
+                member.count_dense_gradients()
             self._update(member, fraction, _gradient)
         else:
             self._update(member, fraction, _noise(member))
 
     def after_step(self, member: Member) -> None:
-        if self.density is not None and member.step == self.settled_at():
+        if self.density is not None and member.step in lows(as_schedule(self.density)):
             self._update(member, 0.0, _noise(member))
 
     def density_at(self, step: int) -> float | None:
@@ -79,20 +84,29 @@ class DropGrow(Method):
         schedule = as_schedule(self.density)
         if step >= self.settled_at():
             return schedule(step)
-        return schedule(self.every.last_before(step) or 0)
+        turns = [turn for turn in peaks(schedule) if turn < step] + [t for t in lows(schedule) if t <= step]
+        return schedule(max([self.every.last_before(step) or 0, *turns]))
 
     def settled_at(self) -> int:
         return 0 if self.density is None else last_change(as_schedule(self.density))
 
-    def _targets(self, member: Member) -> Mapping[str, int]:
+    def _peaks_at(self, step: int) -> bool:
+        return self.density is not None and step in peaks(as_schedule(self.density))
+
+    def _rises(self, member: Member) -> bool:
+        """Whether any layer has fewer weights than it is due."""
+        targets = self._targets(member, member.step)
+        return any(target > member.masks.counts[name] for name, target in targets.items())
+
+    def _targets(self, member: Member, step: int) -> Mapping[str, int]:
         if self.density is None:
             return member.masks.counts
-        return allocate(member.masks.shapes, as_schedule(self.density)(member.step), self.distribution)
+        return member.masks.allocate(as_schedule(self.density)(step), self.distribution)
 
     def _update(self, member: Member, fraction: float, score: Score) -> None:
         masks = member.masks
         new = {}
-        for name, target in self._targets(member).items():
+        for name, target in self._targets(member, member.step).items():
             param, mask = masks.params[name], masks.tensors[name]
             if target < param.numel() or masks.is_sparse(name):
                 new[name] = drop_and_grow(param, mask, score(param), masks.counts[name], target, fraction)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from sparsepop.budgets import allocate, check_density, check_distribution
+from sparsepop.budgets import check_density, check_distribution
 from sparsepop.masks import Masks, top_mask, top_masks
 from sparsepop.methods.base import Method
 from sparsepop.schedule import Every, Schedule, as_schedule, last_change
@@ -77,7 +77,7 @@ def largest(masks: Masks, density: float, scope: str) -> dict[str, Tensor]:
         return top_masks(_spare_largest(sizes, masks), keep, masks.tensors) if keep < masks.alive else {}
     return {
         name: top_mask(sizes[name], keep, masks.tensors[name])
-        for name, keep in allocate(masks.shapes, density, scope).items()
+        for name, keep in masks.allocate(density, scope).items()
         if keep < masks.counts[name]
     }
 

@@ -6,12 +6,16 @@ from __future__ import annotations
 
 from sparsepop.methods.base import Method
 from sparsepop.methods.drop_grow import DropGrow
+from sparsepop.methods.dyrelu import PhaseDyReLU
 from sparsepop.methods.explored import Explored
+from sparsepop.methods.gradient_flow import GradientFlow
 from sparsepop.methods.grow_prune import GrowPrune
 from sparsepop.methods.magnitude import Magnitude
 from sparsepop.methods.partition import Partition
+from sparsepop.methods.reach import Reachable
+from sparsepop.methods.sharing import ShareWeights
 from sparsepop.methods.static import Static
-from sparsepop.schedule import Cosine, Cubic, Every, Phases, Ramp
+from sparsepop.schedule import Cosine, Cubic, Cyclic, Every, Linear, Phases, Ramp
 
 Methods = tuple[Method, ...]
 
@@ -48,6 +52,48 @@ def rigl_itop(
     """RigL-ITOP (Liu et al. 2021): rare updates to the very end, the fraction falls by a cosine to 0.005."""
     every = Every(interval, begin=interval)
     return (DropGrow(density, Cosine(fraction, 0.005, steps), every, "gradient", distribution), Explored())
+
+
+def east(
+    density: float,
+    steps: int,
+    *,
+    dyrelu: bool = True,
+    ratio: int | None = 2,
+    cycles: int = 2,
+    peak: float = 3.0,
+    cyclic: float = 0.4,
+    cyclic_interval: int = 100,
+    shape: str = "cosine",
+    fraction: float = 0.5,
+    interval: int = 4000,
+    distribution: str = "erk",
+) -> Methods:
+    """EAST (Li et al. 2025): RigL-ITOP, whose activations are DyReLUs in the first half, whose blocks share
+    weights, and whose density cycles up to `peak` times its own in the first `cyclic` share of the run.
+
+    Each part can be left out: `dyrelu=False`, `ratio=None`, `cycles=0`; without any this trains as
+    `rigl_itop` does, bit for bit. While the density cycles, masks change every `cyclic_interval` steps and
+    nothing is replaced; every `interval` steps after that RigL explores. Gradient norms, connected classes
+    and collapses are recorded. The timetable is that of the paper's code, its 250 epochs scaled to `steps`.
+
+    Deviations: erk redistributes what saturated layers cannot hold, and has no floor but one weight a layer.
+    The paper's code also clips to norm 1, over dense gradients; a recipe's `clip` sees the alive ones alone.
+    """
+    parts: list[Method] = []
+    if ratio is not None:
+        parts.append(ShareWeights(ratio))
+    if dyrelu:
+        parts.append(PhaseDyReLU(Linear(1.0, 0.0, round(123 / 250 * steps), round(61.5 / 250 * steps))))
+    first, held = interval, density if cycles == 0 else None
+    if cycles:
+        cycle = Cyclic(density, max(2, round(cyclic * steps / cycles)), cycles, peak, shape=shape)
+        every = Every(cyclic_interval, cyclic_interval, cycle.end - 1)
+        parts.append(DropGrow(cycle, 0.0, every, "gradient", distribution))
+        first = (cycle.end // interval + 1) * interval
+    annealed = Cosine(fraction, 0.005, steps)
+    explore = DropGrow(held, annealed, Every(interval, begin=first), "gradient", distribution)
+    return (*parts, explore, Explored(), GradientFlow(), Reachable())
 
 
 def gmp(density: float, steps: int, *, interval: int = 100, begin: float = 0.0, end: float = 0.75) -> Methods:

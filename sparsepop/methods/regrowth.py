@@ -32,7 +32,7 @@ def check_settings(density: float, scope: str, initial: str) -> None:
 def random_start(member: Member, density: float, scope: str) -> None:
     """Random masks; a global budget starts out uniform, for nothing is known of the weights yet."""
     distribution = "uniform" if scope == "global" else scope
-    set_random_masks(member, allocate(member.masks.shapes, density, distribution))
+    set_random_masks(member, member.masks.allocate(density, distribution))
 
 
 def magnitude_start(

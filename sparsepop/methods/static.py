@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sparsepop.budgets import allocate, check_density, check_distribution
+from sparsepop.budgets import check_density, check_distribution
 from sparsepop.masks import random_mask
 from sparsepop.methods.base import Method
 
@@ -28,7 +28,7 @@ class Static(Method):
         check_distribution(self.distribution)
 
     def start(self, member: Member) -> None:
-        set_random_masks(member, allocate(member.masks.shapes, self.density, self.distribution))
+        set_random_masks(member, member.masks.allocate(self.density, self.distribution))
 
     def density_at(self, step: int) -> float:
         return self.density

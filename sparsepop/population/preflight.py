@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from sparsepop.budgets import allocate
 from sparsepop.config import ConfigError, describe
 from sparsepop.data import KNOWN, Data, open_data
 from sparsepop.describe import differences
@@ -97,7 +96,7 @@ def _build(experiment: Experiment, recipes: Iterable[Recipe]) -> None:
 def _check_member(experiment: Experiment, recipe: Recipe, data: Data) -> None:
     member = Member.build(recipe, experiment.seed, Task(data.shape, data.classes))
     # a schedule gets there only after hours, a budget that is too small for it is known now
-    allocate(member.masks.shapes, recipe.density)
+    member.masks.allocate(recipe.density)
     # tuple() is a split without images: their names are enough
     measured = [
         name

@@ -1,0 +1,157 @@
+"""Blocks of a stage that share one set of weights, each use with a gain of its own."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sparsepop.masks import Masks
+from sparsepop.methods.base import Batches, Method
+
+if TYPE_CHECKING:
+    from sparsepop.member import Member
+
+Layer = nn.Linear | nn.Conv2d
+
+
+@dataclass(frozen=True)
+class ShareWeights(Method):
+    """In every stage the blocks from number `ratio` on (counting from 0) own no weights: each layer of theirs
+    uses the tensor of the same layer of block ratio - 1, times a learnable gain (EAST, Li et al. 2025).
+
+    BatchNorms and activations stay each block's own; shortcuts are not shared. Masks are on the tensors that
+    exist, and densities stay shares of the full network's weights, so that the same number of weights is
+    alive in fewer tensors. Gains start from U(0, 1), as in the paper's code; no weight decay pulls at them,
+    for it would silence the blocks (there it does). `finish` gives every layer its own product of tensor and
+    gain: the plain network with the same outputs, whose repeated weights still count once.
+
+    ValueError for a network without stages, and where `keep_dense` names one of two weights that are shared.
+    """
+
+    ratio: int = 2
+
+    def __post_init__(self) -> None:
+        if self.ratio < 2:
+            raise ValueError(
+                f"ratio must be at least 2, got {self.ratio}: the first block of a stage has other shapes"
+            )
+
+    def surgery(self, model: nn.Module, names: Sequence[str]) -> None:
+        for name, layer, source in list(borrowings(model, self.ratio)):
+            owner = next(n for n, part in model.named_modules() if part is source)
+            if (f"{name}.weight" in names) != (f"{owner}.weight" in names):
+                raise ValueError(f"{name} shares the weight of {owner}: keep_dense must name both or none")
+            _borrow(layer, source)
+
+    def adapt(self, member: Member, state: Mapping[str, Any]) -> None:
+        if any(f"{name}.weight" in state["model"] for name, _ in borrowers(member.model)):
+            self._part(member)
+
+    def measure(self, member: Member) -> Mapping[str, float]:
+        """`executed`: alive weights, counted at every use."""
+        masks = member.masks
+        repeats = Counter(id(layer.weight) for _, layer in borrowers(member.model))
+        uses = {name: 1 + repeats[id(param)] for name, param in masks.params.items()}
+        return {"executed": float(sum(count * uses[name] for name, count in masks.counts.items()))}
+
+    def finish(self, member: Member, data: Batches) -> None:
+        self._part(member)
+
+    def _part(self, member: Member) -> None:
+        """Give every layer a weight and a mask of its own."""
+        old, masters = member.masks, {}
+        owners = {id(param): name for name, param in old.params.items()}
+        for name, layer in list(borrowers(member.model)):
+            master = layer.weight
+            if id(master) in owners:
+                masters[f"{name}.weight"] = owners[id(master)]
+            _own(layer)
+        if not masters:
+            return
+        wanted = [n for n, _ in member.model.named_parameters() if n in old.params or n in masters]
+        member.masks = Masks({n: member.model.get_parameter(n) for n in wanted}, old.total, masters)
+        member.masks.enforced = old.enforced
+        member.masks.set({n: old.tensors[masters.get(n, n)] for n in wanted})
+        member.rewire()
+
+
+class Borrowed:
+    """Mixed into a layer whose weight is another layer's; the gain is its own."""
+
+    gain: nn.Parameter
+
+    @property
+    def weight(self) -> Tensor:
+        """The very parameter that the other layer owns."""
+        found: Tensor = self.__dict__["source"].weight
+        return found
+
+
+class BorrowedLinear(Borrowed, nn.Linear):  # type: ignore[override]
+    """y = gain W x + b."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, ..., inputs) -> (N, ..., outputs)."""
+        return F.linear(x, self.weight * self.gain, self.bias)
+
+
+class BorrowedConv2d(Borrowed, nn.Conv2d):  # type: ignore[override]
+    """A convolution with gain W."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs, H, W) -> (N, outputs, H', W')."""
+        return self._conv_forward(x, self.weight * self.gain, self.bias)
+
+
+_BORROWED: dict[type[Layer], type[Layer]] = {nn.Linear: BorrowedLinear, nn.Conv2d: BorrowedConv2d}
+
+
+def borrowings(model: nn.Module, ratio: int) -> Iterator[tuple[str, Any, Any]]:
+    """The layers that own no weight: name, layer, and the layer whose weight they use. Stages are the
+    sequences of blocks directly in `model`.
+    """
+    stages = [
+        (name, list(part.children()))
+        for name, part in model.named_children()
+        if isinstance(part, nn.Sequential) and all(len(list(block.children())) for block in part)
+    ]
+    if not stages:
+        raise ValueError("sharing needs a network of stages of blocks, as residual ones are: leave it out")
+    for stage, blocks in stages:
+        for index in range(ratio, len(blocks)):
+            for name, layer in blocks[index].named_children():
+                source = getattr(blocks[ratio - 1], name, None)
+                if type(layer) in _BORROWED and type(layer) is type(source):
+                    yield f"{stage}.{index}.{name}", layer, source
+
+
+def borrowers(model: nn.Module) -> Iterator[tuple[str, Any]]:
+    """The layers of `model` that own no weight now."""
+    for name, part in model.named_modules():
+        if isinstance(part, BorrowedLinear | BorrowedConv2d):
+            yield name, part
+
+
+def _borrow(layer: Layer, source: Layer) -> None:
+    weight = layer.weight
+    del layer.weight
+    layer.__class__ = _BORROWED[type(layer)]
+    layer.__dict__["source"] = source  # beside the modules: a weight has one name only
+    gain = nn.Parameter(torch.rand(1, device=weight.device, dtype=weight.dtype))
+    gain.no_decay, gain.kind = True, "gain"  # type: ignore[attr-defined]
+    layer.gain = gain
+
+
+@torch.no_grad()
+def _own(layer: Any) -> None:
+    product = nn.Parameter(layer.weight * layer.gain)
+    product.gains = layer.gain.numel()  # type: ignore[attr-defined]
+    del layer.gain, layer.__dict__["source"]
+    layer.__class__ = next(plain for plain, borrowed in _BORROWED.items() if type(layer) is borrowed)
+    layer.weight = product
