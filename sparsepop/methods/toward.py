@@ -20,7 +20,9 @@ class Toward:
     to `density` at step `end` and stays there.
 
     coefficient = alpha exp(gain x difference + sum of gain x difference x 10 / end), between alpha / 10,000
-    and 10,000 alpha. It comes close to the density, not to the weight: a `Cut` does the rest.
+    and 10,000 alpha. It comes close to the density, not to the weight: a `Cut` does the rest. One threshold
+    for a whole layer is too coarse for it at a few percent: it oscillates there. Costs a few scalar
+    operations a step, and one run, where a search over alpha costs one run for each alpha tried.
     """
 
     density: float

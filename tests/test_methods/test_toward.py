@@ -64,8 +64,14 @@ def test_bad_values_are_refused(arguments: tuple[float, ...], message: str) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("granularity", ["scalar", "vector", "matrix"])
-@pytest.mark.parametrize(("density", "alpha"), [(0.1, 5e-4), (0.02, 5e-4), (0.02, 5e-6)])
+@pytest.mark.parametrize(
+    ("granularity", "density", "alpha"),
+    [
+        *(("vector", density, alpha) for density, alpha in ((0.1, 5e-4), (0.02, 5e-4), (0.02, 5e-6))),
+        *(("matrix", density, alpha) for density, alpha in ((0.1, 5e-4), (0.02, 5e-4), (0.02, 5e-6))),
+        ("scalar", 0.1, 5e-4),
+    ],
+)
 def test_the_density_is_met_whatever_the_first_coefficient(
     granularity: str, density: float, alpha: float
 ) -> None:
