@@ -304,6 +304,22 @@ def test_a_constant_is_loaded(tmp_path: Path) -> None:
     assert module.recipe is experiment.recipe
 
 
+def test_a_config_that_is_loaded_again_is_the_same_experiment(tmp_path: Path) -> None:
+    path = _config(
+        tmp_path,
+        """
+        from sparsepop.experiment import Tuned
+        from sparsepop.space import Uniform
+        def halving(): ...
+        EXPERIMENT = make(search=Tuned({"lr": Uniform(0, 1)}, 2, scheduler=halving))
+        """,
+    )
+    first, second = load(path), load(path)
+    assert first.search != second.search
+    assert describe(first) == describe(second)
+    assert describe(first)["search"]["scheduler"] == "sparsepop_config_my_config.halving"
+
+
 def test_flags_reach_a_constant(tmp_path: Path) -> None:
     path = _config(tmp_path, "EXPERIMENT = make()\nSMOKE = make(generation=1)")
     assert load(path, data="mnist").data == "mnist"

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from sparsepop.experiment import PBT, Experiment, Grid, Resources, Sampled
+from sparsepop.experiment import PBT, Experiment, Resources, Search
 from sparsepop.member import State
 from sparsepop.methods import rigl
 from sparsepop.optim import SGD
@@ -36,7 +36,7 @@ def recipe(hp: dict[str, Any]) -> Recipe:
     return Recipe("lenet-300-100", STEPS, methods, optimizer, batch=32)
 
 
-def experiment(search: PBT | Grid | Sampled | None = None, **changes: Any) -> Experiment:
+def experiment(search: Search | None = None, **changes: Any) -> Experiment:
     """Three members under synchronous PBT, four generations of eight steps."""
     search = search or PBT(SPACE, members=3, quantile=0.34)
     settings: dict[str, Any] = {"recipe": recipe, "data": "digits", "resources": Resources(cpus=1), **changes}
