@@ -175,7 +175,7 @@ class Board:
 
     def _unfinished_posts(self) -> list[str]:
         """Names of the posts that still matter: of what is undecided, and everybody's newest."""
-        names = {(int(name[7:11]), int(name[1:5])): name for name in self.storage.names("posts")}
+        names = {_state(name): name for name in self.storage.names("posts")}
         newest = {member: (member, generation) for member, generation in sorted(names)}.values()
         return [name for state, name in names.items() if state not in self.decisions or state in newest]
 
@@ -193,3 +193,9 @@ def welcome(storage: Storage) -> None:
 
 def _tag(entry: Post | Assignment) -> str:
     return f"g{entry.generation:04d}-m{entry.member:04d}"
+
+
+def _state(name: str) -> State:
+    """Member and generation of a post, by the name of its file."""
+    generation, member = name.removeprefix("g").removesuffix(".json").split("-m")
+    return int(member), int(generation)
