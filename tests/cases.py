@@ -266,7 +266,8 @@ def _grow_prune() -> dict[str, Case]:
     layers = GrowPrune(0.1, Partition(2, "count"), some, order="layers", grown=0.4, fresh=False)
     stages = GrowPrune(0.1, Partition(3, "stage"), Phases.regular(1, 7, 1), scope="erk", initial="magnitude")
     acdc = GrowPrune(0.1, Partition(1), Phases(((0, 2), (4, 6), (8, 9))), scope="global", initial="magnitude")
-    wrn: dict[str, Any] = {"model": "wrn-10-1", "optimizer": SGD(0.1, weight_decay=5e-4)}
+    # a rate at which a weight grows large enough to stay within the one step of its phase
+    wrn: dict[str, Any] = {"model": "wrn-10-1", "optimizer": SGD(1.0, weight_decay=5e-4), "clip": 5.0}
     own = PartitionGrow(0.1, Partition(3), 1, Phases.regular(3, 3, begin=1))
     found = {
         "gap": _case((turns, Explored()), tuple(range(10)), {0: 0.1, 2: 0.1, 10: 0.1}),

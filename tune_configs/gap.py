@@ -28,7 +28,7 @@ def experiment(data: str = "digits", epochs: int = 40, smoke: bool = False) -> E
         assert isinstance(methods[0], GrowPrune)
         end = methods[0].phases.end
         rate = Restarts(Cosine(0.1, 0.0, length), length, end // length, Cosine(0.1, 0.0, steps - end))
-        return Recipe("wrn-10-1", steps, methods, SGD(rate, weight_decay=5e-4), precision="float32")
+        return Recipe("wrn-10-1", steps, methods, SGD(rate, weight_decay=5e-4), clip=1.0)
 
     search = Sampled(SPACE, members=2 if smoke else 8)
     return Experiment("gap", recipe, data, search, generation=max(1, steps // 10))

@@ -43,8 +43,10 @@ class GrowPrune(Method):
     `fresh`: the optimizer forgets its buffers where a phase begins and where the last ends, as the code does,
     which starts a process for each.
 
-    A grown weight starts from zero. It is grown in the first step of a phase, so that a report at its edge
-    scores a network that has the density it claims.
+    A grown weight starts from zero. In a unit that had no weights alive, a BatchNorm behind it then has no
+    variance to divide by, and the first gradients are some hundred times too large: warm the learning rate up
+    in each phase, as the authors do, or let the recipe clip. It is grown in the first step of a phase, so
+    that a report at its edge scores a network that has the density it claims.
 
     Deviations: counts are exact, and within one weight of density x size in each layer (the code's threshold
     loses ties, and leaves layers dense that it hardly prunes); what is alive is a mask, never "not zero".

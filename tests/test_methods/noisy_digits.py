@@ -24,7 +24,7 @@ from sparsepop.methods import GrowPrune, Method, Partition, PartitionGrow, dense
 from sparsepop.nn import Act
 from sparsepop.optim import SGD
 from sparsepop.recipe import Recipe
-from sparsepop.schedule import Cosine, Phases, Restarts, Schedule
+from sparsepop.schedule import Cosine, Phases, Restarts, Schedule, Warmup
 from sparsepop.train import train
 
 TASK = Task((1, 8, 8), 10)
@@ -46,6 +46,8 @@ class NoisyDigits(Resident):
         labels[wrong] = torch.randint(10, (int(wrong.sum()),), generator=generator)
         noisy = Decoded(source.train.pixels, labels.numpy())
         super().__init__(Source("noisy digits", noisy, source.test, 10), torch.device("cpu"), 0)
+        # pixels from 0 to 1: units that see but empty ones at the border then see nothing
+        self._scale, self._shift = torch.full((1,), 1 / 240), torch.zeros(1)
 
     def batches(
         self, split: str, size: int, *, rank: int = 0, world: int = 1
@@ -65,7 +67,14 @@ def mlp(*_: Any) -> nn.Module:
 
 
 def recipe_of(methods: tuple[Method, ...], rate: Schedule, steps: int = STEPS) -> Recipe:
-    return Recipe("noisy-digits-mlp", steps, methods, SGD(rate), batch=64)
+    return Recipe("noisy-digits-mlp", steps, methods, SGD(rate), batch=64, clip=1.0)
+
+
+def rising_and_falling(steps: int) -> Schedule:
+    """Without a warm-up, weights that are grown into a dead unit before a BatchNorm explode: its variance is
+    zero, so its gradients are hundreds of times too large.
+    """
+    return Warmup(Cosine(0.1, 0.0, steps), EPOCH)
 
 
 def methods_of(name: str, density: float) -> tuple[Method, ...]:
@@ -84,12 +93,12 @@ def methods_of(name: str, density: float) -> tuple[Method, ...]:
 
 def score(name: str, density: float, seed: int, data: NoisyDigits) -> float:
     """Test accuracy in percent at the end."""
-    rate: Schedule = Cosine(0.1, 0.0, STEPS)
+    rate = rising_and_falling(STEPS)
     if "GaP" in name:
-        rate = Restarts(Cosine(0.1, 0.0, LENGTH), LENGTH, 12, Cosine(0.1, 0.0, FINE_TUNE))
+        rate = Restarts(rising_and_falling(LENGTH), LENGTH, 12, rising_and_falling(FINE_TUNE))
     if name == "one-shot":
         before = STEPS - FINE_TUNE
-        rate = Restarts(Cosine(0.1, 0.0, before), before, 1, Cosine(0.1, 0.0, FINE_TUNE))
+        rate = Restarts(rising_and_falling(before), before, 1, rising_and_falling(FINE_TUNE))
     with mock.patch("sparsepop.member.build", mlp):
         member = Member.build(recipe_of(methods_of(name, density), rate), seed, TASK)
     return finish(member, data, density if name != "dense" else 1.0)
@@ -110,9 +119,9 @@ def parallel(
     """
     begin = warm * EPOCH
     steps = begin + rounds * LENGTH + FINE_TUNE
-    rate: Schedule = Restarts(Cosine(0.1, 0.0, LENGTH), LENGTH, rounds, Cosine(0.1, 0.0, FINE_TUNE))
+    rate: Schedule = Restarts(rising_and_falling(LENGTH), LENGTH, rounds, rising_and_falling(FINE_TUNE))
     if begin:
-        rate = Restarts(Cosine(0.1, 0.0, begin), begin, 1, rate)
+        rate = Restarts(rising_and_falling(begin), begin, 1, rate)
     grow = [
         PartitionGrow(density, Partition(4), own, Phases.regular(LENGTH, rounds, begin)) for own in range(4)
     ]
