@@ -226,7 +226,11 @@ def _check_maker(name: str, value: Any) -> None:
     if not callable(value) or not hasattr(value, "__qualname__"):
         raise ValueError(f"{name}={value!r} is no function: give one without arguments that makes it")
     try:
-        inspect.signature(value).bind()
+        signature = inspect.signature(value)
+    except ValueError:  # some built-in types have none
+        return
+    try:
+        signature.bind()
     except TypeError as error:
         raise ValueError(f"{name}={value.__qualname__} cannot be called without arguments: {error}") from None
 

@@ -64,12 +64,11 @@ def _shares(
     processes = members * wanted.workers
     if wanted.workers > 1 and any(gpus):
         crowd = 1  # NCCL refuses two ranks on one GPU
-    cpu = _share(processes, cpus, crowd, max(cpus, default=0.0))
-    gpu = _share(processes, gpus, crowd, 1.0)
-    return (
-        cpu if wanted.cpus is None else wanted.cpus / wanted.workers,
-        gpu if wanted.gpus is None else wanted.gpus / wanted.workers,
-    )
+    gpu = _share(processes, gpus, crowd, 1.0) if wanted.gpus is None else wanted.gpus / wanted.workers
+    # a process that gets a GPU finds its CPUs on a node that has one
+    near = [have for have, beside in zip(cpus, gpus, strict=True) if beside or not gpu]
+    cpu = _share(processes, near, crowd, max(near, default=0.0))
+    return (cpu if wanted.cpus is None else wanted.cpus / wanted.workers), gpu
 
 
 def _check(cpu: float, gpu: float, cpus: Sequence[float], gpus: Sequence[float]) -> None:
