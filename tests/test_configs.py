@@ -17,7 +17,7 @@ FILES = sorted((Path(__file__).parent.parent / "tune_configs").glob("*.py"))
 
 
 def small(file: Path) -> Experiment:
-    """The experiment on digits, the small variant where there is one; skips what needs an optional package."""
+    """The experiment on digits, the small variant where there is one; skips without its optional package."""
     if file.stem == "optuna_tpe":
         pytest.importorskip("optuna")
     source = file.read_text(encoding="utf-8")

@@ -176,6 +176,10 @@ def test_a_failed_put_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     class Full:
         open_output_stream = staticmethod(_no_space)
 
+        @staticmethod
+        def get_file_info(target: str) -> fs.FileInfo:
+            return fs.FileInfo(target, fs.FileType.NotFound)
+
     monkeypatch.setattr(place_module, "connect", lambda *_: (Full(), "bucket"))
     with pytest.raises(
         StorageError, match=r"cannot write below s3://bucket/runs: .*No space left.*free space"
