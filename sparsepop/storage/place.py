@@ -119,7 +119,7 @@ class Storage:
         """Write, read and remove a probe; raises StorageError naming the root, the cause and the remedy."""
         probe, data = temporary(), b"probe"
         try:
-            self.exists(probe)  # without content: where nobody answers, that is known sooner
+            self.names(probe)  # a small question: where nobody answers, that is known sooner than by a write
             self.write(probe, data)
             if self.read(probe) != data:
                 raise OSError("a probe came back changed")

@@ -203,7 +203,7 @@ def test_bad_values_are_refused_before_training() -> None:
         Cut(0.0, 5)
     with pytest.raises(ValueError, match="unknown distribution 'layers'"):
         Cut(0.1, 5, "layers")
-    with pytest.raises(ValueError, match="Cut reaches its density at step 5, after the last step 4"):
+    with pytest.raises(ValueError, match="Cut settles at step 5, after the last step 4"):
         Recipe("lenet-300-100", 4, (Cut(0.1, 5),))
     with pytest.raises(ValueError, match="layers"):
         Member.build(Recipe("wrn-10-1", 9, (Cut(1e-5, 5),)), 0, TASK)
