@@ -22,10 +22,11 @@ from sparsepop.methods import (
     rigl_itop,
     sparse_evolution,
     static,
+    sup_tickets,
 )
 from sparsepop.optim import SGD, AdamW
 from sparsepop.recipe import Recipe
-from sparsepop.schedule import Cosine, Every, Linear
+from sparsepop.schedule import Cosine, Every, Linear, Milestones, Phases, Triangular
 from sparsepop.seeds import mix
 from sparsepop.train import train_step
 
@@ -36,11 +37,13 @@ TASK = Task((3, 8, 8), 10)
 
 @dataclass(frozen=True)
 class Case:
-    """`due`: at which `member.step` a step may wait for the device; `densities`: promised after n steps."""
+    """`due`: at which `member.step` a step may wait for the device; `densities`: promised after n steps;
+    `still`: masks stay what they are, whatever is due."""
 
     recipe: Recipe
     due: frozenset[int] = frozenset()
     densities: Mapping[int, float] = field(default_factory=dict)
+    still: bool = False
 
 
 class Toy:
@@ -92,14 +95,15 @@ def _case(
     densities: Mapping[int, float] | None = None,
     *,
     model: str = "lenet-300-100",
+    still: bool = False,
     **more: Any,
 ) -> Case:
-    return Case(Recipe(model, STEPS, methods, batch=BATCH, **more), frozenset(due), densities or {})
+    return Case(Recipe(model, STEPS, methods, batch=BATCH, **more), frozenset(due), densities or {}, still)
 
 
 def cases() -> dict[str, Case]:
     """The table, made anew at each call: equal, never the same objects."""
-    return {**_fixed(), **_drop_grow(), **_gradual()}
+    return {**_fixed(), **_drop_grow(), **_gradual(), **_superposed()}
 
 
 def _fixed() -> dict[str, Case]:
@@ -169,6 +173,33 @@ def _gradual() -> dict[str, Case]:
             {0: 0.5, 1: 0.5, 2: cubic(4 / 6, 0.5), 4: cubic(2 / 6, 0.5), 6: 0.1, 12: 0.1},
             optimizer=AdamW(),
         ),
+    }
+
+
+def _superposed() -> dict[str, Case]:
+    phases = Phases(4, 4, 2)
+    lr = Triangular(0.001, 0.05, phases, Milestones(0.1, (2, 3)))
+    wrn: dict[str, Any] = {"model": "wrn-10-1", "optimizer": SGD(lr, weight_decay=5e-4)}
+    due = (0, 3, 4, 7, 8, 11)  # RigL's only update, ticket 0, then two cycles: a jump and a ticket each
+    return {
+        "sup-tickets": _case(sup_tickets(rigl(0.1, 4, interval=4), phases), due, {0: 0.1, 12: 0.1}, **wrn),
+        "sup-tickets-each": _case(
+            sup_tickets(sparse_evolution(0.1, 4, interval=4), phases, average="cima", prune="each", grow="random"),
+            due,
+            optimizer=AdamW(1e-2),
+        ),
+        "sup-tickets-static": _case(
+            sup_tickets(static(0.3), phases, explore=0.0, scope="layer"),
+            (3, 7, 11),
+            still=True,
+            channels_last=True,
+            **wrn,
+        ),
+        "sup-tickets-granet": _case(
+            sup_tickets(granet(0.1, 4, interval=2), phases, grow="random"), (1, 2, 3, 4, 7, 8, 11), {4: 0.1}
+        ),
+        "sup-tickets-gmp": _case(sup_tickets(gmp(0.1, 4, interval=2), phases), (1, 2, 3, 4, 7, 8, 11)),
+        "superpose-dense": _case(sup_tickets(dense(), phases), (3, 7, 11), {12: 1.0}, still=True),
     }
 
 

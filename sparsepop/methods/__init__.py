@@ -4,8 +4,18 @@ from sparsepop.methods.base import Method
 from sparsepop.methods.drop_grow import DropGrow
 from sparsepop.methods.explored import Explored
 from sparsepop.methods.magnitude import Magnitude
-from sparsepop.methods.published import dense, gmp, granet, rigl, rigl_itop, sparse_evolution, static
+from sparsepop.methods.published import (
+    dense,
+    gmp,
+    granet,
+    rigl,
+    rigl_itop,
+    sparse_evolution,
+    static,
+    sup_tickets,
+)
 from sparsepop.methods.static import Static
+from sparsepop.methods.superpose import Superpose
 
 __all__ = [
     "DropGrow",
@@ -13,6 +23,7 @@ __all__ = [
     "Magnitude",
     "Method",
     "Static",
+    "Superpose",
     "dense",
     "gmp",
     "granet",
@@ -20,4 +31,5 @@ __all__ = [
     "rigl_itop",
     "sparse_evolution",
     "static",
+    "sup_tickets",
 ]

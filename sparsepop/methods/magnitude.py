@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from sparsepop.budgets import allocate, check_density, check_distribution
-from sparsepop.masks import Masks, top_mask, top_masks
+from sparsepop.masks import Masks, spare_largest, top_mask, top_masks
 from sparsepop.methods.base import Method
 from sparsepop.schedule import Every, Schedule, as_schedule, last_change
 
@@ -69,7 +67,7 @@ def prune(masks: Masks, density: float, scope: str, optimizer: torch.optim.Optim
                 f"use at least {len(sizes) / masks.total:.3g}"
             )
         if keep < masks.alive:
-            masks.set(top_masks(_spare_largest(sizes, masks), keep, masks.tensors), optimizer)
+            masks.set(top_masks(spare_largest(sizes, masks.tensors), keep, masks.tensors), optimizer)
         return
     counts = allocate(masks.shapes, density, scope)
     new = {
@@ -78,12 +76,3 @@ def prune(masks: Masks, density: float, scope: str, optimizer: torch.optim.Optim
         if keep < masks.counts[name]
     }
     masks.set(new, optimizer)
-
-
-def _spare_largest(sizes: dict[str, Tensor], masks: Masks) -> dict[str, Tensor]:
-    """Put each layer's largest alive weight beyond any rank, so that no layer is ever emptied."""
-    spared = {}
-    for name, size in sizes.items():
-        flat = size.masked_fill(~masks.tensors[name], -1.0).reshape(-1)
-        spared[name] = flat.index_fill(0, flat.argmax().view(1), math.inf).view_as(size)
-    return spared
