@@ -56,7 +56,7 @@ def top_masks(scores: Mapping[str, Tensor], keep: int, eligible: Mapping[str, Te
 
 
 def spare_largest(sizes: Mapping[str, Tensor], alive: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`sizes` with each layer's largest alive weight put beyond any rank, so that no layer is ever emptied."""
+    """`sizes` with each layer's largest alive weight beyond any rank, so that no layer is ever emptied."""
     spared = {}
     for name, size in sizes.items():
         flat = size.masked_fill(~alive[name], -1.0).reshape(-1)

@@ -27,7 +27,9 @@ def occurrences(masks: Iterable[MaskSet]) -> dict[str, Tensor]:
 
 def density_of(masks: MaskSet) -> float:
     """Share of weights alive (nonzero, for occurrences: the density of the masks' union)."""
-    return sum(int((mask > 0).sum()) for mask in masks.values()) / sum(mask.numel() for mask in masks.values())
+    return sum(int((mask > 0).sum()) for mask in masks.values()) / sum(
+        mask.numel() for mask in masks.values()
+    )
 
 
 def shared(found: MaskSet, chosen: MaskSet) -> dict[str, float]:

@@ -148,7 +148,7 @@ class Every:
 
 @dataclass(frozen=True)
 class Phases:
-    """A run in two phases: `before` steps of ordinary training, then `cycles` cycles of `length` steps each."""
+    """A run in two phases: `before` steps of ordinary training, then `cycles` cycles of `length` steps."""
 
     before: int
     length: int

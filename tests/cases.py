@@ -184,7 +184,9 @@ def _superposed() -> dict[str, Case]:
     return {
         "sup-tickets": _case(sup_tickets(rigl(0.1, 4, interval=4), phases), due, {0: 0.1, 12: 0.1}, **wrn),
         "sup-tickets-each": _case(
-            sup_tickets(sparse_evolution(0.1, 4, interval=4), phases, average="cima", prune="each", grow="random"),
+            sup_tickets(
+                sparse_evolution(0.1, 4, interval=4), phases, average="cima", prune="each", grow="random"
+            ),
             due,
             optimizer=AdamW(1e-2),
         ),

@@ -34,8 +34,8 @@ _EVALUATION_BATCH = 500
 
 @dataclass(frozen=True)
 class Superpose(Method):
-    """Remember the network after phase 1 (ticket 0) and after each cycle; at the end put their average, pruned
-    back to as many weights as are alive, in the network's place (Sup-tickets, Yin et al. 2022).
+    """Remember the network after phase 1 (ticket 0) and after each cycle; at the end put their average,
+    pruned back to as many weights as are alive, in the network's place (Sup-tickets, Yin et al. 2022).
 
     Stands last in the tuple. Exploring at the start of each cycle is the work of a `DropGrow(None, ...,
     phases.starts)` before it, the learning rate that of `Triangular`; `sup_tickets` puts all of it together.
@@ -66,7 +66,9 @@ class Superpose(Method):
 
     def start(self, member: Member) -> None:
         if soft := [type(method).__name__ for method in member.recipe.methods if method.soft]:
-            raise ValueError(f"Superpose needs masks that are enforced, and {soft[0]} only observes: drop one")
+            raise ValueError(
+                f"Superpose needs masks that are enforced, and {soft[0]} only observes: drop one"
+            )
 
     def after_step(self, member: Member) -> None:
         if self.phases.ends(member.step):
@@ -158,10 +160,8 @@ def _score(member: Member, data: Batches) -> float:
 def _warning(place: int, scores: list[float]) -> str:
     if scores[place] >= scores[0] - WARN_BELOW or place == 0:
         return ""
-    return (
-        f"ticket {place} is {100 * (scores[0] - scores[place]):.1f} points below ticket 0: make cycles longer, "
-        "or explore less"
-    )
+    points = 100 * (scores[0] - scores[place])
+    return f"ticket {place} is {points:.1f} points below ticket 0: make cycles longer, or explore less"
 
 
 def _mean(values: list[float]) -> float:

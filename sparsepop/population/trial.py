@@ -17,6 +17,7 @@ from sparsepop.describe import to_json
 from sparsepop.experiment import Experiment, Start
 from sparsepop.member import Member, State, Task
 from sparsepop.population.client import Client
+from sparsepop.population.harvest import harvest
 from sparsepop.population.records import Records, overlap, report_row
 from sparsepop.population.rules import Assignment
 from sparsepop.population.snapshot import DamagedState, Snapshot, decode, encode
@@ -119,6 +120,7 @@ class MemberTrial:
         self.records.report(self.generation, report, score)
         self.records.flush(f"g{self.generation:04d}")
         if report.final:
+            harvest(self, report, score)
             self._record_status("done")
         else:
             self._save(report, score)
