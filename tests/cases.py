@@ -28,7 +28,9 @@ from sparsepop.optim import SGD, AdamW
 from sparsepop.recipe import Recipe
 from sparsepop.schedule import Cosine, Every, Linear, Milestones, Phases, Triangular
 from sparsepop.seeds import mix
+from sparsepop.tickets import from_ticket
 from sparsepop.train import train_step
+from tests.test_tickets.made import shared_store
 
 STEPS = 12
 BATCH = 16
@@ -103,7 +105,7 @@ def _case(
 
 def cases() -> dict[str, Case]:
     """The table, made anew at each call: equal, never the same objects."""
-    return {**_fixed(), **_drop_grow(), **_gradual(), **_superposed()}
+    return {**_fixed(), **_drop_grow(), **_gradual(), **_superposed(), **_from_tickets()}
 
 
 def _fixed() -> dict[str, Case]:
@@ -202,6 +204,16 @@ def _superposed() -> dict[str, Case]:
         ),
         "sup-tickets-gmp": _case(sup_tickets(gmp(0.1, 4, interval=2), phases), (1, 2, 3, 4, 7, 8, 11)),
         "superpose-dense": _case(sup_tickets(dense(), phases), (3, 7, 11), {12: 1.0}, still=True),
+    }
+
+
+def _from_tickets() -> dict[str, Case]:
+    folder, sparse, denser = shared_store()
+    wrn: dict[str, Any] = {"model": "wrn-10-1", "optimizer": SGD(0.1)}
+    prune = Magnitude(0.1, Every(4, begin=4))
+    return {
+        "from-ticket": _case((from_ticket(folder, sparse),), **wrn),
+        "from-ticket-masks": _case((from_ticket(folder, denser, weights=False), prune), (3, 7, 11), **wrn),
     }
 
 
