@@ -1,4 +1,4 @@
-"""The configs of Sup-tickets and of harvesting: they load, build, and train their small variants' first steps."""
+"""The configs of Sup-tickets and of harvesting: they load, build, and train their first steps."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_tickets_are_harvested_and_retrained(tmp_path: Path) -> None:
     list(train(member, open_data("digits"), every=1000))
     ticket = TicketStore(Storage(str(tmp_path))).write(take(member))
     module = sys.modules[first.recipe.__module__]
-    again = module.experiment(smoke=True, parent=f"{tmp_path}:{ticket[:8]}")  # type: ignore[attr-defined]
+    again = module.experiment(smoke=True, parent=f"{tmp_path}:{ticket[:8]}")
     child = member_of(again)
     assert child.recipe.methods == (FromTicket(str(tmp_path), ticket, 0.1),)
     assert child.masks.digest() == member.masks.digest()
