@@ -57,6 +57,15 @@ def top_masks(scores: Mapping[str, Tensor], keep: int, eligible: Mapping[str, Te
     return {name: part.view(score.shape) for (name, score), part in zip(scores.items(), parts, strict=True)}
 
 
+def spare_largest(sizes: Mapping[str, Tensor], alive: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`sizes` with each layer's largest alive weight beyond any rank, so that no layer is ever emptied."""
+    spared = {}
+    for name, size in sizes.items():
+        flat = size.masked_fill(~alive[name], -1.0).reshape(-1)
+        spared[name] = flat.index_fill(0, flat.argmax().view(1), math.inf).view_as(size)
+    return spared
+
+
 def random_mask(shape: Iterable[int], keep: int, generator: torch.Generator) -> Tensor:
     """A mask on the CPU with exactly `keep` alive weights, each such mask equally likely."""
     shape = tuple(shape)

@@ -42,12 +42,15 @@ from sparsepop.methods import (
     rigl_itop,
     sparse_evolution,
     static,
+    sup_tickets,
 )
 from sparsepop.optim import SGD, AdamW
 from sparsepop.recipe import Recipe
-from sparsepop.schedule import Cosine, Cyclic, Every, Linear, Phases
+from sparsepop.schedule import Cosine, Cyclic, Every, Linear, Milestones, Phases, Triangular, TwoPhases
 from sparsepop.seeds import mix
+from sparsepop.tickets import from_ticket
 from sparsepop.train import train_step
+from tests.test_tickets.made import shared_store
 
 STEPS = 12
 BATCH = 16
@@ -58,12 +61,15 @@ TASK = Task((3, 8, 8), 10)
 class Case:
     """`due`: at which `member.step` a step may wait for the device; `densities`: promised after n steps;
     `alive`: weights alive after n steps, where that depends on the network and the recipe promises nothing.
+
+    `still`: masks stay what they are, whatever is due.
     """
 
     recipe: Recipe
     due: frozenset[int] = frozenset()
     densities: Mapping[int, float] = field(default_factory=dict)
     alive: Mapping[int, int] = field(default_factory=dict)
+    still: bool = False
 
 
 class Toy:
@@ -117,15 +123,18 @@ def _case(
     densities: Mapping[int, float] | None = None,
     *,
     model: str = "lenet-300-100",
+    still: bool = False,
     **more: Any,
 ) -> Case:
-    return Case(Recipe(model, STEPS, methods, batch=BATCH, **more), frozenset(due), densities or {})
+    return Case(
+        Recipe(model, STEPS, methods, batch=BATCH, **more), frozenset(due), densities or {}, still=still
+    )
 
 
 def cases() -> dict[str, Case]:
     """The table, made anew at each call: equal, never the same objects."""
     found = {**_fixed(), **_drop_grow(), **_gradual(), **_cut(), **_soft(), **_halo()}
-    return {**found, **_grow_prune(), **_east()}
+    return {**found, **_grow_prune(), **_east(), **_superposed(), **_from_tickets()}
 
 
 def _fixed() -> dict[str, Case]:
@@ -311,6 +320,45 @@ def _east() -> dict[str, Case]:
         "guarded": _case(
             (*rigl(0.002, STEPS, interval=3), MinFanIn(), GradientFlow(), Reachable()), quarters, {12: 0.002}
         ),
+    }
+
+
+def _superposed() -> dict[str, Case]:
+    phases = TwoPhases(4, 4, 2)
+    lr = Triangular(0.001, 0.05, phases, Milestones(0.1, (2, 3)))
+    wrn: dict[str, Any] = {"model": "wrn-10-1", "optimizer": SGD(lr, weight_decay=5e-4)}
+    due = (0, 3, 4, 7, 8, 11)  # RigL's only update, ticket 0, then two cycles: a jump and a ticket each
+    return {
+        "sup-tickets": _case(sup_tickets(rigl(0.1, 4, interval=4), phases), due, {0: 0.1, 12: 0.1}, **wrn),
+        "sup-tickets-each": _case(
+            sup_tickets(
+                sparse_evolution(0.1, 4, interval=4), phases, average="cima", prune="each", grow="random"
+            ),
+            due,
+            optimizer=AdamW(1e-2),
+        ),
+        "sup-tickets-static": _case(
+            sup_tickets(static(0.3), phases, explore=0.0, scope="layer"),
+            (3, 7, 11),
+            still=True,
+            channels_last=True,
+            **wrn,
+        ),
+        "sup-tickets-granet": _case(
+            sup_tickets(granet(0.1, 4, interval=2), phases, grow="random"), (1, 2, 3, 4, 7, 8, 11), {4: 0.1}
+        ),
+        "sup-tickets-gmp": _case(sup_tickets(gmp(0.1, 4, interval=2), phases), (1, 2, 3, 4, 7, 8, 11)),
+        "superpose-dense": _case(sup_tickets(dense(), phases), (3, 7, 11), {12: 1.0}, still=True),
+    }
+
+
+def _from_tickets() -> dict[str, Case]:
+    folder, sparse, denser = shared_store()
+    wrn: dict[str, Any] = {"model": "wrn-10-1", "optimizer": SGD(0.1)}
+    prune = Magnitude(0.1, Every(4, begin=4))
+    return {
+        "from-ticket": _case((from_ticket(folder, sparse),), **wrn),
+        "from-ticket-masks": _case((from_ticket(folder, denser, weights=False), prune), (3, 7, 11), **wrn),
     }
 
 

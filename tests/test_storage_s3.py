@@ -215,7 +215,9 @@ def test_a_wrong_place_is_one_clear_error(
         with pytest.raises(StorageError) as caught:
             Storage(root).check_writable()
         message = str(caught.value)
-        assert re.match(rf"cannot (write below|read below|list) s3://\w+/runs: .*{cause}.*; {remedy}", message)
+        assert re.match(
+            rf"cannot (write below|read below|list) s3://\w+/runs: .*{cause}.*; {remedy}", message
+        )
         assert "\n" not in message
         assert KEY not in message
         assert SECRET not in message

@@ -29,11 +29,13 @@ from sparsepop.methods.published import (
     rigl_itop,
     sparse_evolution,
     static,
+    sup_tickets,
 )
 from sparsepop.methods.reach import Reachable
 from sparsepop.methods.shared_lasso import SharedLasso
 from sparsepop.methods.sharing import ShareWeights
 from sparsepop.methods.static import Static
+from sparsepop.methods.superpose import Superpose
 from sparsepop.methods.toward import Toward
 
 __all__ = [
@@ -57,6 +59,7 @@ __all__ = [
     "ShareWeights",
     "SharedLasso",
     "Static",
+    "Superpose",
     "Thresholds",
     "Toward",
     "acdc",
@@ -71,4 +74,5 @@ __all__ = [
     "rigl_itop",
     "sparse_evolution",
     "static",
+    "sup_tickets",
 ]

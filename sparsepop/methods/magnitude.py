@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sparsepop.budgets import check_density, check_distribution
-from sparsepop.masks import Masks, top_mask, top_masks
+from sparsepop.masks import Masks, spare_largest, top_mask, top_masks
 from sparsepop.methods.base import Method
 from sparsepop.schedule import Every, Schedule, as_schedule, last_change
 
@@ -74,18 +73,11 @@ def largest(masks: Masks, density: float, scope: str) -> dict[str, Tensor]:
                 f"the {len(sizes)} layers: "
                 f"use at least {len(sizes) / masks.total:.3g}"
             )
-        return top_masks(_spare_largest(sizes, masks), keep, masks.tensors) if keep < masks.alive else {}
+        if keep >= masks.alive:
+            return {}
+        return top_masks(spare_largest(sizes, masks.tensors), keep, masks.tensors)
     return {
         name: top_mask(sizes[name], keep, masks.tensors[name])
         for name, keep in masks.allocate(density, scope).items()
         if keep < masks.counts[name]
     }
-
-
-def _spare_largest(sizes: dict[str, Tensor], masks: Masks) -> dict[str, Tensor]:
-    """Put each layer's largest alive weight beyond any rank, so that no layer is ever emptied."""
-    spared = {}
-    for name, size in sizes.items():
-        flat = size.masked_fill(~masks.tensors[name], -1.0).reshape(-1)
-        spared[name] = flat.index_fill(0, flat.argmax().view(1), math.inf).view_as(size)
-    return spared

@@ -4,6 +4,8 @@ of `steps`.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sparsepop.methods.base import Method
 from sparsepop.methods.drop_grow import DropGrow
 from sparsepop.methods.dyrelu import PhaseDyReLU
@@ -15,7 +17,8 @@ from sparsepop.methods.partition import Partition
 from sparsepop.methods.reach import Reachable
 from sparsepop.methods.sharing import ShareWeights
 from sparsepop.methods.static import Static
-from sparsepop.schedule import Cosine, Cubic, Cyclic, Every, Linear, Phases, Ramp
+from sparsepop.methods.superpose import Superpose
+from sparsepop.schedule import Cosine, Cubic, Cyclic, Every, Linear, Phases, Ramp, TwoPhases
 
 Methods = tuple[Method, ...]
 
@@ -165,6 +168,43 @@ def one_shot(density: float, steps: int, *, fine_tune: float = 0.15, scope: str 
     """
     phases = Phases.regular(steps - round(fine_tune * steps), 1)
     return (GrowPrune(density, Partition(1), phases, scope=scope, initial="magnitude"),)
+
+
+def sup_tickets(
+    base: Methods,
+    phases: TwoPhases,
+    *,
+    explore: float = 0.5,
+    grow: str = "gradient",
+    average: str = "caa",
+    factor: float = 0.5,
+    prune: str = "end",
+    scope: str = "global",
+) -> Methods:
+    """Sup-tickets (Yin et al. 2022) on `base`, the methods of the first phase: at the start of each cycle the
+    `explore` weakest share of each layer is replaced, at its end a ticket is taken, and the tickets become
+    one network.
+
+    `base` changes no connection during the cycles. Use it with the learning rate `Triangular(lr_low, lr_high,
+    phases, before)`. The paper: split(steps, 0.1, 8 epochs), explore 0.5, growth by gradient whatever the
+    base's own, rates 0.001 and 0.005. Raises ValueError where `base` reaches its density only after phase 1.
+    """
+    if late := [method for method in base if method.settled_at() > phases.before]:
+        raise ValueError(
+            f"{type(late[0]).__name__} reaches its density at step {late[0].settled_at()}, after the first "
+            f"phase's {phases.before}: build the base methods with steps={phases.before}"
+        )
+    first = tuple(_before(method, phases.before) for method in base)
+    jump: Methods = (DropGrow(None, explore, phases.starts, grow),) if explore > 0 else ()
+    return (*first, *jump, Superpose(phases, average, factor, prune, scope))
+
+
+def _before(method: Method, step: int) -> Method:
+    """The method without the updates that it would make from `step` on."""
+    if not isinstance(method, DropGrow):
+        return method
+    last = step - 1 if method.every.end is None else min(step - 1, method.every.end)
+    return replace(method, every=replace(method.every, end=last))
 
 
 def _until_three_quarters(fraction: float, interval: int, steps: int) -> tuple[Ramp, Every]:

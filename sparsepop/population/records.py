@@ -56,6 +56,10 @@ class Records:
             hardware=json.dumps(hardware(self.device)),
         )
 
+    def ticket(self, generation: int, step: int, **row: Any) -> None:
+        """A row of `tickets`."""
+        self.writer.add("tickets", generation=generation, step=step, **row)
+
     def flush(self, tag: str) -> None:
         """Write what was collected."""
         self.writer.flush(tag)
@@ -71,6 +75,9 @@ class NoRecords:
         pass
 
     def status(self, status: str, member: Member, hp: Mapping[str, Any]) -> None:
+        pass
+
+    def ticket(self, generation: int, step: int, **row: Any) -> None:
         pass
 
     def flush(self, tag: str) -> None:
@@ -130,14 +137,6 @@ def score_of(report: Report, name: str) -> float:
         known = sorted(key for key, each in row.items() if isinstance(each, float)) + sorted(report.numbers)
         raise ValueError(f"no report has a score called {name!r}: choose one of {', '.join(known)}")
     return float(value)
-
-
-def overlap(before: Mapping[str, torch.Tensor], after: Mapping[str, torch.Tensor]) -> float:
-    """The share of the weights alive under either masks that are alive under both (Jaccard index), over the
-    layers that both have."""
-    pairs = [(mask, after[name]) for name, mask in before.items() if name in after]
-    both = sum(int((mask & other).sum()) for mask, other in pairs)
-    return both / max(1, sum(int((mask | other).sum()) for mask, other in pairs))
 
 
 @cache

@@ -16,11 +16,13 @@ from sparsepop.describe import to_json
 from sparsepop.experiment import Start
 from sparsepop.member import ALONE, Member, State
 from sparsepop.methods.base import Batches
+from sparsepop.overlaps import overlap
 from sparsepop.population.client import Client
+from sparsepop.population.harvest import harvest
 from sparsepop.population.job import Job, cached_data, task_of
 from sparsepop.population.notice import leaving, own_node
 from sparsepop.population.pulse import Pulse
-from sparsepop.population.records import NoRecords, Records, overlap, score_of
+from sparsepop.population.records import NoRecords, Records, score_of
 from sparsepop.population.rules import Assignment
 from sparsepop.population.snapshot import DamagedState, Snapshot, decode, encode
 from sparsepop.population.states import StateFiles
@@ -164,6 +166,8 @@ class MemberTrial:
         self.records.report(self.generation, report, score)
         self.records.flush(f"g{self.generation:04d}")
         if report.final:
+            if self.ranks.leads:
+                harvest(self, report, score)
             self._record_status("done")
         elif self.ranks.leads:
             self._save(report, score)

@@ -1,0 +1,31 @@
+"""Several tickets together: superposed into one network, or voting; and how such networks are judged."""
+
+from sparsepop.ensemble.combine import HOW, combine
+from sparsepop.ensemble.costs import Cost, cost_of
+from sparsepop.ensemble.lines import Point, barrier, interpolate, line
+from sparsepop.ensemble.quality import Quality, assess, disagreement, fit_temperature
+from sparsepop.ensemble.setting import Setting
+from sparsepop.ensemble.soups import Superposed, greedy, same_mask, superpose
+from sparsepop.ensemble.vote import Vote, vote
+
+__all__ = [
+    "HOW",
+    "Cost",
+    "Point",
+    "Quality",
+    "Setting",
+    "Superposed",
+    "Vote",
+    "assess",
+    "barrier",
+    "combine",
+    "cost_of",
+    "disagreement",
+    "fit_temperature",
+    "greedy",
+    "interpolate",
+    "line",
+    "same_mask",
+    "superpose",
+    "vote",
+]

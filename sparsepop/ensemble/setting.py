@@ -1,0 +1,46 @@
+"""The data that networks are judged on, and that BatchNorm's statistics are re-estimated from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from sparsepop.averaging import recalibrate
+from sparsepop.methods.base import Batches
+from sparsepop.outputs import accuracy, outputs
+from sparsepop.tickets import Ticket, load
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where and on what networks of tickets run: `data`, and the `device` that it is on.
+
+    `batch`, `augment` and `seed` choose the epoch of training batches for BatchNorm's statistics; `size` is
+    the evaluation batch. Networks run in their own precision (float32 as a rule), without autocast.
+    """
+
+    data: Batches
+    device: str = "cpu"
+    batch: int = 128
+    augment: bool = True
+    seed: int = 0
+    size: int = 500
+
+    def outputs(self, network: Ticket | nn.Module, split: str) -> tuple[Tensor, Tensor]:
+        """Logits (N, classes) and labels (N) on a split."""
+        model = load(network, self.device)[0] if isinstance(network, Ticket) else network
+        dtype = next(model.parameters()).dtype
+        batches = ((x.to(dtype), y) for x, y in self.data.batches(split, self.size))
+        return outputs(model, batches)
+
+    def accuracy(self, network: Ticket | nn.Module, split: str = "validation") -> float:
+        """Accuracy on a split."""
+        return accuracy(*self.outputs(network, split))
+
+    def recalibrate(self, model: nn.Module) -> None:
+        """Re-estimate BatchNorm's statistics on one epoch of training batches."""
+        dtype = next(model.parameters()).dtype
+        steps = range(self.data.steps_per_epoch(self.batch))
+        batches = (self.data.batch(self.seed, step, self.batch, augment=self.augment)[0] for step in steps)
+        recalibrate(model, (images.to(dtype) for images in batches))

@@ -1,0 +1,172 @@
+"""Superposition: several tickets averaged in weight space and pruned back to one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from sparsepop.averaging import check_scope, has_statistics, merge, prune_back
+from sparsepop.budgets import check_density
+from sparsepop.ensemble.setting import Setting
+from sparsepop.masks import Masks
+from sparsepop.overlaps import density_of, occurrences
+from sparsepop.tickets import Provenance, Ticket, load
+from sparsepop.tickets.network import ticket_of
+
+State = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Superposed:
+    """The new ticket; density of the parents' union; validation accuracy of their average before it was
+    pruned, after that, and after BatchNorm's statistics were re-estimated.
+    """
+
+    ticket: Ticket
+    union_density: float
+    unpruned: float
+    pruned: float
+    recalibrated: float
+
+
+def superpose(
+    tickets: Sequence[Ticket],
+    setting: Setting,
+    weights: Sequence[float] | None = None,
+    *,
+    density: float | None = None,
+    scope: str = "global",
+    recalibrate: bool = True,
+    how: str = "uniform",
+) -> Superposed:
+    """One ticket from several: their average (`weights` in any scale, default all alike), zeros counted as
+    zeros, pruned back by magnitude (Sup-tickets, Yin et al. 2022, without its cycles).
+
+    `density`: of the result, default that of the tickets; `scope`: `global` ranks the whole network, `layer`
+    keeps the first ticket's count in each layer. Tickets that share one mask keep it (Sparse Model Soups,
+    Zimmer et al. 2024). Raises ValueError for tickets of
+    different networks, or of different densities where none is given.
+    """
+    check_scope(scope)
+    shares = _shares(tickets, weights)
+    counts = _counts(tickets, density, scope)
+    mean = _mean(tickets, shares)
+    union = {name: found > 0 for name, found in occurrences(ticket.masks for ticket in tickets).items()}
+    unpruned = setting.accuracy(_network(tickets[0], mean, union, setting)[0])
+    masks = prune_back(mean, union, counts, scope)
+    state = mean | {name: mean[name].masked_fill(~mask, 0.0) for name, mask in masks.items()}
+    model, kept = _network(tickets[0], state, masks, setting)
+    pruned = recalibrated = setting.accuracy(model)
+    if recalibrate and has_statistics(model):
+        setting.recalibrate(model)
+        recalibrated = setting.accuracy(model)
+    first = tickets[0]
+    ticket = ticket_of(first.model, first.shape, first.classes, model, kept, _parents(tickets, how))
+    return Superposed(ticket, density_of(union), unpruned, pruned, recalibrated)
+
+
+def greedy(
+    tickets: Sequence[Ticket],
+    setting: Setting,
+    *,
+    density: float | None = None,
+    scope: str = "global",
+    recalibrate: bool = True,
+) -> tuple[Superposed, list[Ticket]]:
+    """The uniform superposition of those tickets that pay, and which these are: from the best on, each is
+    tried and stays only if the validation accuracy of the superposed network rises (Wortsman et al. 2022,
+    "Model soups", recipe 1, which also keeps a ticket that changes nothing).
+    """
+    chosen: list[Ticket] = []
+    best: Superposed | None = None
+    for ticket in sorted(tickets, key=setting.accuracy, reverse=True):
+        tried = superpose(
+            [*chosen, ticket],
+            setting,
+            density=density,
+            scope=scope,
+            recalibrate=recalibrate and bool(chosen),
+            how="greedy",
+        )
+        if best is None or tried.recalibrated > best.recalibrated:
+            best, chosen = tried, [*chosen, ticket]
+    if best is None:
+        raise ValueError("no ticket to superpose: give at least one")
+    return best, chosen
+
+
+def same_mask(tickets: Sequence[Ticket]) -> bool:
+    """Whether all tickets have the same connections."""
+    return all(
+        ticket.masks.keys() == tickets[0].masks.keys()
+        and all(torch.equal(mask, tickets[0].masks[name]) for name, mask in ticket.masks.items())
+        for ticket in tickets[1:]
+    )
+
+
+def check_alike(tickets: Sequence[Ticket]) -> None:
+    """ValueError unless there are tickets, and all are of one network."""
+    if not tickets:
+        raise ValueError("no ticket to superpose: give at least one")
+    kinds = {(ticket.model, ticket.shape, ticket.classes, tuple(ticket.masks)) for ticket in tickets}
+    if len(kinds) > 1:
+        names = ", ".join(sorted(f"{model} {shape}" for model, shape, *_ in kinds))
+        raise ValueError(f"tickets of different networks have no average ({names}): choose those of one")
+
+
+def _shares(tickets: Sequence[Ticket], weights: Sequence[float] | None) -> list[float]:
+    """What each ticket adds when it is merged into those before it: its weight over the sum so far."""
+    check_alike(tickets)
+    given = [1.0] * len(tickets) if weights is None else list(weights)
+    if len(given) != len(tickets) or min(given) < 0 or given[0] <= 0:
+        raise ValueError(f"{len(tickets)} tickets need as many weights, none negative, not {given}")
+    return [weight / sum(given[: place + 1]) for place, weight in enumerate(given)]
+
+
+def _counts(tickets: Sequence[Ticket], density: float | None, scope: str) -> dict[str, int]:
+    first = tickets[0]
+    if density is None:
+        if sizes := sorted({ticket.alive for ticket in tickets} - {first.alive}):
+            raise ValueError(
+                f"tickets of different density ({first.alive}, {sizes[0]}, ... alive): say which one results"
+            )
+        return first.counts
+    keep = round(check_density(density) * first.total)
+    if scope == "layer" and keep != first.alive:
+        raise ValueError(f"scope 'layer' keeps the density {first.density} of the tickets: use 'global'")
+    most = sum(int((found > 0).sum()) for found in occurrences(each.masks for each in tickets).values())
+    if keep > most:
+        raise ValueError(
+            f"density {density} asks for {keep} weights, all tickets together have {most}: lower it"
+        )
+    # in global scope only their sum counts
+    return first.counts if keep == first.alive else {next(iter(first.counts)): keep}
+
+
+def _mean(tickets: Sequence[Ticket], shares: Sequence[float]) -> State:
+    mean: State | None = None
+    for ticket, share in zip(tickets, shares, strict=True):
+        mean = merge(mean, ticket.state(), share)
+    assert mean is not None
+    return mean
+
+
+def _network(
+    like: Ticket, state: State, masks: dict[str, torch.Tensor], setting: Setting
+) -> tuple[torch.nn.Module, Masks]:
+    weights = {name: state[name][mask] for name, mask in masks.items()}
+    others = {name: value for name, value in state.items() if name not in masks}
+    return load(replace(like, masks=masks, weights=weights, others=others), setting.device)
+
+
+def _parents(tickets: Sequence[Ticket], how: str) -> Provenance:
+    """What the parents have in common, and who they are."""
+    known = [ticket.provenance for ticket in tickets]
+    same = {
+        name: getattr(known[0], name)
+        for name in ("experiment", "data", "recipe")
+        if all(getattr(each, name) == getattr(known[0], name) for each in known)
+    }
+    return Provenance(kind=how, parents=tuple(ticket.id for ticket in tickets), **same)

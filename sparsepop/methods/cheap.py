@@ -1,0 +1,57 @@
+"""Cheap tickets: what a member remembers of the networks that it was at the end of each cycle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from sparsepop.bits import pack_bits, unpack_bits
+
+if TYPE_CHECKING:
+    from sparsepop.member import Member
+
+
+@dataclass(frozen=True)
+class CheapTicket:
+    """A network after `step` steps: its state, dead weights as zeros, and its masks."""
+
+    step: int
+    state: dict[str, Tensor]
+    masks: dict[str, Tensor]
+
+    @property
+    def alive(self) -> int:
+        return sum(int(mask.sum()) for mask in self.masks.values())
+
+
+def remember(memory: dict[str, Any], member: Member) -> None:
+    """Put a copy of the network into `memory`: alive weights, masks at one bit a weight, all else as it is.
+    At 5% density four of these are smaller than one dense copy.
+    """
+    masks = member.masks
+    state = {name: value.detach() for name, value in member.model.state_dict().items()}
+    memory.setdefault("tickets", {})[str(member.step)] = {
+        "weights": {name: state[name][mask] for name, mask in masks.tensors.items()},
+        "masks": {name: pack_bits(mask) for name, mask in masks.tensors.items()},
+        "others": {name: value.clone() for name, value in state.items() if name not in masks.tensors},
+    }
+
+
+def recall(memory: dict[str, Any], member: Member) -> Iterator[CheapTicket]:
+    """The tickets in `memory`, oldest first, each unpacked only when it is asked for."""
+    for step in sorted(memory.get("tickets", {}), key=int):
+        yield _unpacked(int(step), memory["tickets"][step], member)
+
+
+def _unpacked(step: int, packed: dict[str, dict[str, Tensor]], member: Member) -> CheapTicket:
+    masks = {name: unpack_bits(packed["masks"][name], shape) for name, shape in member.masks.shapes.items()}
+    weights = {}
+    for name, mask in masks.items():
+        values = packed["weights"][name]
+        weights[name] = torch.zeros(mask.shape, dtype=values.dtype, device=values.device)
+        weights[name][mask] = values
+    return CheapTicket(step, {**packed["others"], **weights}, masks)

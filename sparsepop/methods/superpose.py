@@ -1,0 +1,168 @@
+"""Sup-tickets: the networks at the ends of a few short cycles become one, at the cost of none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from sparsepop.averaging import (
+    check_average,
+    check_scope,
+    has_statistics,
+    merge,
+    prune_back,
+    recalibrate,
+    share_of,
+)
+from sparsepop.methods.base import Batches, Method
+from sparsepop.methods.cheap import CheapTicket, recall, remember
+from sparsepop.outputs import accuracy, outputs
+from sparsepop.overlaps import density_of, occurrences, overlap, shared
+from sparsepop.schedule import TwoPhases
+
+if TYPE_CHECKING:
+    from sparsepop.member import Member
+
+PRUNE = ("end", "each")
+WARN_BELOW = 0.01  # a ticket this much less accurate than the first spoils the average more than it adds
+_EVALUATION_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Superpose(Method):
+    """Remember the network after phase 1 (ticket 0) and after each cycle; at the end put their average,
+    pruned back to as many weights as are alive, in the network's place (Sup-tickets, Yin et al. 2022).
+
+    Stands last in the tuple. Exploring at the start of each cycle is the work of a `DropGrow(None, ...,
+    phases.starts)` before it, the learning rate that of `Triangular`; `sup_tickets` puts all of it together.
+    `average`: `caa` (all tickets alike) or `cima` (moving, the newest having the share `factor`); `prune`:
+    once at the `end` (the paper's figure) or after `each` merge (its code); `scope`: rank weights over the
+    whole network (`global`) or keep each layer's count (`layer`). Nothing is merged before the last step, so
+    the network in training is never touched. BatchNorm's statistics are re-estimated on one epoch of training
+    batches of rank 0's whole size, equal on all ranks; the forward passes are booked.
+
+    Deviations: the code also re-estimates statistics between merges, which no weight depends on; its ties
+    may leave more than the exact count; no layer is emptied by global pruning; other buffers than BatchNorm's
+    are averaged too where they are floating-point numbers, and taken from the newest ticket where not.
+
+    Raises ValueError beside methods whose forward pass prunes (`soft`): their masks are only observed.
+    """
+
+    phases: TwoPhases
+    average: str = "caa"
+    factor: float = 0.5
+    prune: str = "end"
+    scope: str = "global"
+
+    def __post_init__(self) -> None:
+        check_average(self.average, self.factor)
+        check_scope(self.scope)
+        if self.prune not in PRUNE:
+            raise ValueError(f"unknown time to prune {self.prune!r}: choose one of {', '.join(PRUNE)}")
+
+    def start(self, member: Member) -> None:
+        if soft := [type(method).__name__ for method in member.recipe.methods if method.soft]:
+            raise ValueError(
+                f"Superpose needs masks that are enforced, and {soft[0]} only observes: drop one"
+            )
+
+    def after_step(self, member: Member) -> None:
+        if self.phases.ends(member.step):
+            remember(member.memory_of(self), member)
+
+    def finish(self, member: Member, data: Batches) -> None:
+        if self.phases.cycles == 0:
+            return
+        scores = self._judge_tickets(member, data)
+        average = self.average_of(member, self.prune)
+        numbers = {"tickets": float(len(scores)), "best_ticket": max(scores), "mean_ticket": _mean(scores)}
+        numbers |= self._sharing(member, average.masks)
+        member.model.load_state_dict(self.average_of(member, None).state)
+        numbers["unpruned"] = _score(member, data)
+        member.masks.set(average.masks, member.optimizer)
+        member.model.load_state_dict(average.state)
+        numbers["pruned"] = _score(member, data)
+        self._recalibrate(member, data)
+        numbers["recalibrated"] = _score(member, data)
+        member.note("superpose", f"{len(scores)} tickets became one network", **numbers)
+
+    def settled_at(self) -> int:
+        return self.phases.end
+
+    def average_of(self, member: Member, prune: str | None) -> CheapTicket:
+        """The average of the tickets so far, pruned to the count of the network in training (None: not)."""
+        mean: CheapTicket | None = None
+        for position, ticket in enumerate(self._tickets(member)):
+            if mean is not None and prune == "each":
+                mean = self._pruned(mean, member)
+            mean = _merged(mean, ticket, share_of(position, self.average, self.factor))
+        if mean is None:
+            raise ValueError(f"no ticket was taken: the first one is due at step {self.phases.before}")
+        return mean if prune is None else self._pruned(mean, member)
+
+    def _tickets(self, member: Member) -> Iterator[CheapTicket]:
+        return recall(member.memory_of(self), member)
+
+    def _pruned(self, mean: CheapTicket, member: Member) -> CheapTicket:
+        weights = {name: mean.state[name] for name in mean.masks}
+        masks = prune_back(weights, mean.masks, member.masks.counts, self.scope)
+        pruned = {name: weights[name].masked_fill(~mask, 0.0) for name, mask in masks.items()}
+        return CheapTicket(mean.step, mean.state | pruned, masks)
+
+    def _judge_tickets(self, member: Member, data: Batches) -> list[float]:
+        """Note and return every ticket's validation accuracy; the network is the last ticket afterwards."""
+        scores: list[float] = []
+        for place, ticket in enumerate(self._tickets(member)):
+            member.model.load_state_dict(ticket.state)
+            scores.append(_score(member, data))
+            numbers = {"ticket": place, "step": ticket.step, "alive": ticket.alive, "accuracy": scores[-1]}
+            member.note("ticket", _warning(place, scores), **numbers)
+        return scores
+
+    def _sharing(self, member: Member, final: dict[str, Tensor]) -> dict[str, float]:
+        masks = [ticket.masks for ticket in self._tickets(member)]
+        found = occurrences(masks)
+        overlaps = [overlap(one, other) for one, other in pairwise(masks)]
+        known = {"union_density": density_of(found), "overlap": _mean(overlaps)}
+        return known | shared(found, final)
+
+    def _recalibrate(self, member: Member, data: Batches) -> None:
+        if not has_statistics(member.model):
+            return
+        recipe = member.recipe
+        steps = data.steps_per_epoch(recipe.batch)
+        batches = (
+            data.batch(member.seed, step, recipe.batch, augment=recipe.augment)[0] for step in range(steps)
+        )
+        with member.autocast():
+            recalibrate(member.model, map(member.prepare, batches))
+        member.train_flops += member.forward_flops * recipe.batch * steps
+
+
+def _merged(mean: CheapTicket | None, ticket: CheapTicket, share: float) -> CheapTicket:
+    if mean is None:
+        return CheapTicket(ticket.step, merge(None, ticket.state, 1.0), ticket.masks)
+    union = {name: mask | ticket.masks[name] for name, mask in mean.masks.items()}
+    return CheapTicket(ticket.step, merge(mean.state, ticket.state, share), union)
+
+
+def _score(member: Member, data: Batches) -> float:
+    """Validation accuracy of the network as it is."""
+    with member.autocast():
+        batches = data.batches("validation", _EVALUATION_BATCH)
+        return accuracy(*outputs(member.model, ((member.prepare(x), y) for x, y in batches)))
+
+
+def _warning(place: int, scores: list[float]) -> str:
+    if scores[place] >= scores[0] - WARN_BELOW or place == 0:
+        return ""
+    points = 100 * (scores[0] - scores[place])
+    return f"ticket {place} is {points:.1f} points below ticket 0: make cycles longer, or explore less"
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)

@@ -1,0 +1,74 @@
+"""The ticket of a member that has finished: kept in the experiment's store, listed in its table."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from sparsepop.describe import to_json
+from sparsepop.results import ancestors
+from sparsepop.tickets import FOLDER, Provenance, Ticket, TicketStore, take, take_cheap
+from sparsepop.tickets.format import to_bytes
+from sparsepop.train import Report
+
+if TYPE_CHECKING:
+    from sparsepop.population.trial import MemberTrial
+
+_COSTS = ("train_flops", "inference_flops", "dense_flops", "seconds", "bytes")
+
+
+def harvest(trial: MemberTrial, report: Report, score: float) -> None:
+    """Keep the ticket of `trial`'s member, and add its row, after the last report's rows were written; the
+    cheap tickets that it was made of are kept beside it, without rows. A network that is no ticket costs
+    nobody the finished training: it becomes an event instead.
+    """
+    try:
+        ticket = take(trial.member, _provenance(trial, report, score))
+    except ValueError as error:
+        trial.records.event("no-ticket", trial.generation, report.step, message=str(error))
+        return
+    store = TicketStore.of_experiment(trial.storage)
+    for each in (ticket, *take_cheap(trial.member, ticket.provenance)):
+        store.write(each)
+    source = ticket.provenance
+    trial.records.ticket(
+        trial.generation,
+        report.step,
+        ticket=ticket.id,
+        path=f"{FOLDER}/{store.path(ticket.id)}",
+        bytes=len(to_bytes(ticket)),
+        density=ticket.density,
+        alive=ticket.alive,
+        prunable=ticket.total,
+        score=score,
+        validation_accuracy=report.validation.accuracy,
+        lineage=[list(part) for part in source.lineage],
+        recipe=dict(source.recipe),
+        numbers=_numbers(ticket),
+    )
+
+
+def _provenance(trial: MemberTrial, report: Report, score: float) -> Provenance:
+    experiment, member = trial.job.experiment, trial.start.member
+    metrics = {"score": score, "validation_accuracy": report.validation.accuracy}
+    metrics["validation_loss"] = report.validation.loss
+    if report.test is not None:
+        metrics |= {"test_accuracy": report.test.accuracy, "test_loss": report.test.loss}
+    others = float(sum(report.learnables.values()))
+    return Provenance(
+        experiment=experiment.name,
+        data=PurePath(experiment.data).name or experiment.data,
+        member=member,
+        step=report.step,
+        lineage=tuple(ancestors(trial.storage, member)),
+        recipe=to_json(trial.member.recipe),
+        ledger={**{name: float(getattr(report, name)) for name in _COSTS}, "others": others},
+        metrics=metrics,
+        time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )
+
+
+def _numbers(ticket: Ticket) -> dict[str, float]:
+    source = ticket.provenance
+    return {**source.ledger, **{name: source.metrics[name] for name in source.metrics if "test" in name}}

@@ -1,0 +1,204 @@
+"""python -m sparsepop.superpose EXPERIMENT: make one network of an experiment's tickets, or let them vote."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import combinations, pairwise
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from sparsepop.results import Writer
+from sparsepop.results.table import rich_table
+from sparsepop.storage import Storage
+
+if TYPE_CHECKING:
+    from sparsepop.ensemble import Setting
+    from sparsepop.tickets import Ticket, TicketStore
+
+BAD_INPUT = 2
+_WIDE = 10_000  # a pipe has no width to keep to: nothing is cut there
+_HOW = ("uniform", "score", "greedy", "soup", "vote")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was made of the tickets `used`: its id, what runs at inference, and what is known of it."""
+
+    id: str
+    used: Sequence[Ticket]
+    runs: Sequence[Ticket]
+    numbers: Mapping[str, float] = field(default_factory=dict)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; 0 when it worked, 2 with one line on stderr when it could not."""
+    flags = _parser().parse_args(arguments)
+    try:
+        _run(flags)
+    except (ValueError, OSError) as error:
+        print(f"sparsepop.superpose: {' '.join(str(error).split())}", file=sys.stderr)
+        return BAD_INPUT
+    return 0
+
+
+def _run(flags: argparse.Namespace) -> None:
+    storage = Storage(flags.experiment)
+    # late, for a wrong path must not wait for torch
+    from sparsepop.tickets import TicketStore
+
+    store = TicketStore.of_experiment(storage)
+    tickets = _chosen(store, flags)
+    setting = _setting(tickets, flags)
+    made = _voted(tickets) if flags.how == "vote" else _superposed(store, tickets, setting, flags)
+    rows = [_row(ticket.id[:8], [ticket], setting, flags.split) for ticket in tickets]
+    row = _row(flags.how, made.runs, setting, flags.split)
+    numbers = {**made.numbers, **_relations(made.used, setting, flags)}
+    _record(storage, flags, made, row, numbers)
+    _show(storage, [*rows, row], numbers, flags, made)
+
+
+def _chosen(store: TicketStore, flags: argparse.Namespace) -> list[Ticket]:
+    """The tickets named by id; else those of one kind, of the members named or of all."""
+    if flags.tickets:
+        return [store.read(store.find(prefix)) for prefix in flags.tickets]
+    frame = store.frame(kind=flags.kind)
+    if flags.members:
+        missing = sorted(set(flags.members) - set(frame["member"].dropna()))
+        if missing:
+            raise ValueError(f"no ticket of member {missing[0]} in {store.storage}: choose another member")
+        frame = frame[frame["member"].isin(flags.members)]
+    if frame.empty:
+        raise FileNotFoundError(
+            f"no tickets of kind {flags.kind!r} in {store.storage}: give the folder of a finished experiment"
+        )
+    return [store.read(ticket) for ticket in frame["ticket"]]
+
+
+def _setting(tickets: Sequence[Ticket], flags: argparse.Namespace) -> Setting:
+    from sparsepop.data import open_data
+    from sparsepop.ensemble import Setting
+
+    source = tickets[0].provenance
+    if not (where := flags.data or source.data):
+        raise ValueError("these tickets don't say what they were trained on: name it with --data")
+    batch, augment = int(source.recipe.get("batch", 128)), bool(source.recipe.get("augment", True))
+    data = open_data(where, flags.device)
+    if other := [
+        ticket for ticket in tickets if (ticket.shape, ticket.classes) != (data.shape, data.classes)
+    ]:
+        raise ValueError(
+            f"ticket {other[0].id[:8]} is for other images than {where}: name its data with --data"
+        )
+    return Setting(data, flags.device, batch, augment)
+
+
+def _superposed(
+    store: TicketStore, tickets: Sequence[Ticket], setting: Setting, flags: argparse.Namespace
+) -> Outcome:
+    from sparsepop.ensemble import combine
+
+    options = {"density": flags.density, "scope": flags.scope, "recalibrate": not flags.no_recalibrate}
+    made = combine(tickets, setting, flags.how, **options)
+    store.write(made.ticket)
+    used = [ticket for ticket in tickets if ticket.id in made.ticket.provenance.parents]
+    stages = ("union_density", "unpruned", "pruned", "recalibrated")
+    return Outcome(made.ticket.id, used, [made.ticket], {name: getattr(made, name) for name in stages})
+
+
+def _voted(tickets: Sequence[Ticket]) -> Outcome:
+    ids = sorted(ticket.id for ticket in tickets)
+    return Outcome(hashlib.sha256(" ".join(ids).encode()).hexdigest()[:32], tickets, tickets)
+
+
+def _row(name: str, tickets: Sequence[Ticket], setting: Setting, split: str) -> dict[str, object]:
+    """What is told of a network, or of a vote of several."""
+    from sparsepop.ensemble import assess, cost_of, vote
+
+    found = vote(tickets, setting, split)
+    quality = assess(found.outputs, fit_on=vote(tickets, setting, "validation").outputs)
+    cost = cost_of(tickets)
+    known = {"network": name, "density": cost.alive / cost.prunable, "alive": cost.alive}
+    return {**known, "prunable": cost.prunable, "inference_flops": cost.inference_flops, **asdict(quality)}
+
+
+def _relations(tickets: Sequence[Ticket], setting: Setting, flags: argparse.Namespace) -> dict[str, float]:
+    """How the tickets relate to each other: disagreement and overlap of all pairs, barriers on the way."""
+    from sparsepop.ensemble import barrier, disagreement, line
+    from sparsepop.overlaps import overlap
+
+    numbers = {"disagreement": disagreement([setting.outputs(each, flags.split)[0] for each in tickets])}
+    alike = len({(ticket.model, ticket.shape, ticket.classes) for ticket in tickets}) == 1
+    if alike and len(tickets) > 1:
+        overlaps = [overlap(one.masks, other.masks) for one, other in combinations(tickets, 2)]
+        numbers["overlap"] = sum(overlaps) / len(overlaps)
+        if flags.lines:
+            numbers["barrier"] = max(barrier(line(*pair, setting)) for pair in pairwise(tickets))
+    return numbers
+
+
+def _record(
+    storage: Storage,
+    flags: argparse.Namespace,
+    made: Outcome,
+    row: Mapping[str, object],
+    numbers: Mapping[str, float],
+) -> None:
+    more = ("temperature", "scaled_nll", "scaled_calibration_error")
+    columns = ("accuracy", "nll", "calibration_error", "alive", "prunable", "inference_flops")
+    writer = Writer(storage, 0, 0)
+    writer.add(
+        "ensembles",
+        ensemble=made.id,
+        kind=flags.how,
+        tickets=[ticket.id for ticket in made.used],
+        split=flags.split,
+        disagreement=numbers["disagreement"],
+        numbers={**{name: row[name] for name in more}, **numbers},
+        **{name: row[name] for name in columns},
+    )
+    # no member writes this table, and the name says all that could differ: the same again takes its place
+    writer.flush(f"{flags.how}-{made.id}-{flags.split}")
+
+
+def _show(
+    storage: Storage,
+    rows: Sequence[Mapping[str, object]],
+    numbers: Mapping[str, float],
+    flags: argparse.Namespace,
+    made: Outcome,
+) -> None:
+    import pandas as pd
+
+    console = Console(width=None if sys.stdout.isatty() else _WIDE)
+    console.print(rich_table(pd.DataFrame(rows), f"{len(rows) - 1} tickets of {storage} on {flags.split}"))
+    found = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+    kept = "" if flags.how == "vote" else f"ticket {made.id}, "
+    console.print(f"{kept}made of {len(made.used)}: {found}", markup=False, highlight=False)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m sparsepop.superpose", description=__doc__)
+    parser.add_argument("experiment", help="folder or URI of an experiment with finished members")
+    parser.add_argument("--how", choices=_HOW, default="uniform", help="default: uniform")
+    parser.add_argument("--tickets", nargs="+", metavar="ID", help="these alone (beginnings of ids will do)")
+    parser.add_argument("--members", nargs="+", type=int, metavar="N", help="those of these members alone")
+    parser.add_argument(
+        "--kind", default="member", help="cheap: those inside members that ran Sup-tickets (default: member)"
+    )
+    parser.add_argument("--data", help="a data set's name or folder, where the tickets' own is not found")
+    parser.add_argument("--split", choices=("validation", "test"), default="test", help="default: test")
+    parser.add_argument("--density", type=float, help="of the new ticket (default: that of the tickets)")
+    parser.add_argument("--scope", choices=("global", "layer"), default="global", help="default: global")
+    parser.add_argument("--no-recalibrate", action="store_true", help="leave BatchNorm's statistics averaged")
+    parser.add_argument("--lines", action="store_true", help="also the loss between consecutive tickets")
+    parser.add_argument("--device", default="cpu", help="default: cpu")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""From a finished member to a ticket, and from a ticket to a network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from sparsepop.masks import Masks
+from sparsepop.member import Member
+from sparsepop.methods import Superpose
+from sparsepop.methods.cheap import recall
+from sparsepop.models import build
+from sparsepop.tickets.ticket import Provenance, Ticket
+
+
+def take(member: Member, provenance: Provenance | None = None) -> Ticket:
+    """The ticket of a finished member, copied to the CPU. Raises ValueError for one that is still training,
+    or whose network is not plain: other modules than its architecture's, or dead weights that are not zero.
+    """
+    if member.step < member.recipe.steps:
+        raise ValueError(
+            f"no ticket from a member at step {member.step} of {member.recipe.steps}: finish it first"
+        )
+    _check_plain(member)
+    return ticket_of(
+        member.recipe.model, member.task.shape, member.task.classes, member.model, member.masks, provenance
+    )
+
+
+def take_cheap(member: Member, provenance: Provenance | None = None) -> list[Ticket]:
+    """The tickets that a `Superpose` among the member's methods remembers, oldest first: the networks that
+    its own was made of. None where other methods had changed the architecture when they were taken.
+    """
+    with torch.device("meta"):
+        names = build(member.recipe.model, member.task.shape, member.task.classes).state_dict().keys()
+    methods = [method for method in member.recipe.methods if isinstance(method, Superpose)]
+    found = [each for method in methods for each in recall(member.memory_of(method), member)]
+    source = provenance or Provenance()
+    return [
+        Ticket(
+            member.recipe.model,
+            member.task.shape,
+            member.task.classes,
+            *_parts(each.state, each.masks),
+            replace(source, kind="cheap", step=each.step, ledger={}, metrics={}),
+        )
+        for each in found
+        if each.state.keys() == names
+    ]
+
+
+def ticket_of(
+    name: str,
+    shape: tuple[int, int, int],
+    classes: int,
+    model: nn.Module,
+    masks: Masks,
+    provenance: Provenance | None = None,
+) -> Ticket:
+    """The ticket of a plain network with its masks, copied to the CPU."""
+    return Ticket(
+        name, shape, classes, *_parts(model.state_dict(), masks.tensors), provenance or Provenance()
+    )
+
+
+def load(ticket: Ticket, device: str | torch.device = "cpu") -> tuple[nn.Module, Masks]:
+    """The network in evaluation mode, and its masks. ValueError where this version's architecture of that
+    name has other parameters.
+    """
+    with torch.device("meta"):
+        bare = build(ticket.model, ticket.shape, ticket.classes)
+    state = ticket.state()
+    model = bare.to_empty(device=device).to(dtype=_dtype(state))
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(
+            f"ticket {ticket.id} does not fit {ticket.model}: {' '.join(str(error).split())}"
+        ) from error
+    params = dict(model.named_parameters())
+    masks = Masks({name: params[name] for name in ticket.masks})
+    masks.load_state_dict({"enforced": True, "version": 0, "tensors": ticket.masks})
+    return model.eval(), masks
+
+
+Tensors = Mapping[str, Tensor]
+
+
+def _parts(state: Tensors, masks: Tensors) -> tuple[Tensors, Tensors, Tensors]:
+    """Masks, alive values and everything else of a network, as copies on the CPU."""
+    kept = {key: mask.cpu().contiguous().clone() for key, mask in masks.items()}
+    values = {key: state[key].detach().cpu()[mask] for key, mask in kept.items()}
+    others = {key: value.detach().cpu().clone() for key, value in state.items() if key not in kept}
+    return kept, values, others
+
+
+def _dtype(state: dict[str, Tensor]) -> torch.dtype:
+    return next(value.dtype for value in state.values() if value.is_floating_point())
+
+
+def _check_plain(member: Member) -> None:
+    with torch.device("meta"):
+        bare = build(member.recipe.model, member.task.shape, member.task.classes)
+    found, wanted = ([(n, type(part)) for n, part in each.named_modules()] for each in (member.model, bare))
+    if found != wanted or member.model.state_dict().keys() != bare.state_dict().keys():
+        raise ValueError(
+            f"no ticket from this network: it is no plain {member.recipe.model}; finish it first"
+        )
+    masks = member.masks
+    if any(bool(param.detach()[~masks.tensors[name]].any()) for name, param in masks.params.items()):
+        raise ValueError("no ticket from this network: weights outside its masks are not zero")

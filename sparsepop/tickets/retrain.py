@@ -1,0 +1,80 @@
+"""Training that starts from a ticket instead of from a random network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from sparsepop.budgets import check_density
+from sparsepop.methods.base import Method
+from sparsepop.storage import Storage
+from sparsepop.tickets.store import TicketStore
+from sparsepop.tickets.ticket import Ticket
+
+if TYPE_CHECKING:
+    from sparsepop.member import Member
+
+
+@dataclass(frozen=True)
+class FromTicket(Method):
+    """Start at step 0 with the masks of `ticket` from the store at `store` (a folder or URI), and with its
+    weights, biases and statistics too unless `weights` is False: then only the connections are taken, and the
+    member's own initial weights stay (the lottery ticket's question, Frankle & Carbin 2019).
+
+    Masks then stay as they are unless another method changes them. Made by `from_ticket`, which fills in the
+    ticket's `density`. The store is read once, at the start; a resumed member needs it no more. Raises
+    ValueError where the ticket is of another network.
+    """
+
+    store: str
+    ticket: str
+    density: float
+    weights: bool = True
+
+    def __post_init__(self) -> None:
+        check_density(self.density)
+
+    def start(self, member: Member) -> None:
+        ticket = TicketStore(Storage(self.store)).read(self.ticket)
+        _check_fits(ticket, member)
+        if self.weights:
+            _copy_weights(ticket, member)
+        member.masks.set(ticket.masks, member.optimizer)
+        if member.masks.alive != round(self.density * member.masks.total):
+            raise ValueError(
+                f"ticket {self.ticket} has density {ticket.density}, not {self.density}: use from_ticket"
+            )
+
+    def density_at(self, step: int) -> float:
+        return self.density
+
+
+def from_ticket(store: str | Storage | TicketStore, ticket: str, *, weights: bool = True) -> FromTicket:
+    """`FromTicket` for the one ticket in `store` whose id begins with `ticket`."""
+    opened = store if isinstance(store, TicketStore) else TicketStore(_storage(store))
+    found = opened.read(opened.find(ticket))
+    return FromTicket(opened.storage.root, found.id, found.density, weights)
+
+
+def _storage(place: str | Storage) -> Storage:
+    return place if isinstance(place, Storage) else Storage(place)
+
+
+def _check_fits(ticket: Ticket, member: Member) -> None:
+    shapes = {name: tuple(mask.shape) for name, mask in ticket.masks.items()}
+    if shapes != member.masks.shapes:
+        odd = sorted(name for name, _ in shapes.items() ^ member.masks.shapes.items())[0]
+        raise ValueError(
+            f"ticket {ticket.id} is a {ticket.model} for {ticket.classes} classes of {ticket.shape} images "
+            f"and does not fit this {member.recipe.model}: {odd} differs"
+        )
+
+
+@torch.no_grad()
+def _copy_weights(ticket: Ticket, member: Member) -> None:
+    # methods may have added parameters of their own to the model: those stay
+    found = member.model.load_state_dict(ticket.state(), strict=False)
+    if found.unexpected_keys:
+        raise ValueError(f"ticket {ticket.id} holds {found.unexpected_keys[0]}, which this network lacks")

@@ -1,0 +1,111 @@
+"""A ticket: a finished sparse network, what it is, and where it comes from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a ticket comes from; all of it may be unknown.
+
+    kind: how it came about (`member`, or how several were superposed); lineage: (member, from step, to step)
+    of the weights, oldest first; parents: the tickets it was made of; recipe: as JSON; ledger: what it costs
+    (`Report`'s alive, train_flops, inference_flops, ...); metrics: what it scored; time: ISO 8601.
+    """
+
+    kind: str = "member"
+    experiment: str = ""
+    data: str = ""
+    member: int | None = None
+    step: int | None = None
+    lineage: tuple[tuple[int, int, int], ...] = ()
+    parents: tuple[str, ...] = ()
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    ledger: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    time: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Ticket:
+    """The network `model` for images of `shape` (C, H, W) in `classes` classes, on the CPU.
+
+    masks: boolean, by the name of the prunable weight; weights: the alive values of each of these, flat, in
+    memory order; others: everything else in the network's state dict. Two tickets are the same when their
+    networks are: `id` depends on nothing else, so not on the provenance. Raises ValueError where masks and
+    weights do not fit together.
+    """
+
+    model: str
+    shape: tuple[int, int, int]
+    classes: int
+    masks: Mapping[str, Tensor]
+    weights: Mapping[str, Tensor]
+    others: Mapping[str, Tensor]
+    provenance: Provenance = field(default_factory=Provenance)
+
+    def __post_init__(self) -> None:
+        if self.masks.keys() != self.weights.keys():
+            odd = sorted(self.masks.keys() ^ self.weights.keys())[0]
+            raise ValueError(f"{odd} has only one of mask and weights: give both")
+        for name, count in self.counts.items():
+            if self.weights[name].shape != (count,):
+                raise ValueError(
+                    f"{name} has {count} alive weights and {tuple(self.weights[name].shape)} values"
+                )
+
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """Alive weights by layer."""
+        return {name: int(mask.sum()) for name, mask in self.masks.items()}
+
+    @property
+    def alive(self) -> int:
+        return sum(self.counts.values())
+
+    @property
+    def total(self) -> int:
+        return sum(mask.numel() for mask in self.masks.values())
+
+    @property
+    def density(self) -> float:
+        return self.alive / self.total
+
+    @cached_property
+    def id(self) -> str:
+        """32 hexadecimal digits, equal for equal networks whatever file format holds them."""
+        about = [self.model, list(self.shape), self.classes]
+        sha = hashlib.sha256(json.dumps(about).encode())
+        for kind, tensors in (("mask", self.masks), ("weight", self.weights), ("other", self.others)):
+            for name in sorted(tensors):
+                array = to_array(tensors[name])
+                sha.update(json.dumps([kind, name, array.dtype.str, list(array.shape)]).encode())
+                sha.update((np.packbits(array) if kind == "mask" else array).tobytes())
+        return sha.hexdigest()[:32]
+
+    def state(self) -> dict[str, Tensor]:
+        """The network's state dict, dead weights as zeros; copies."""
+        state = {name: value.clone() for name, value in self.others.items()}
+        for name, mask in self.masks.items():
+            state[name] = torch.zeros(mask.shape, dtype=self.weights[name].dtype)
+            state[name][mask] = self.weights[name]
+        return state
+
+
+def to_array(tensor: Tensor) -> np.ndarray:
+    """A tensor as a numpy array in little-endian order; ValueError for a type that numpy does not know."""
+    try:
+        array = tensor.detach().cpu().contiguous().numpy()
+    except TypeError as error:
+        raise ValueError(f"a ticket cannot hold {tensor.dtype}: train in float32 or float64") from error
+    return array.astype(array.dtype.newbyteorder("<"), copy=False)

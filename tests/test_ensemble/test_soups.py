@@ -1,0 +1,158 @@
+"""Superposed tickets against plain arithmetic; what each way to combine keeps, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from sparsepop.ensemble import combine, greedy, same_mask, superpose
+from sparsepop.ensemble import soups as module
+from sparsepop.overlaps import density_of, occurrences
+from sparsepop.tickets import Ticket
+from tests.cases import BATCH, Toy
+from tests.test_ensemble.made import SETTING, trained
+
+
+def three() -> list[Ticket]:
+    return [trained(seed) for seed in range(3)]
+
+
+def mean_of(tickets: list[Ticket], weights: list[float]) -> dict[str, torch.Tensor]:
+    states = [ticket.state() for ticket in tickets]
+    shares = [weight / sum(weights) for weight in weights]
+    return {
+        name: sum((share * state[name].double() for share, state in zip(shares, states, strict=True)))  # type: ignore[misc]
+        for name in states[0]
+        if states[0][name].is_floating_point()
+    }
+
+
+@pytest.mark.parametrize("weights", [None, [1.0, 2.0, 5.0], [1.0, 0.0, 3.0]])
+def test_the_largest_weights_of_the_mean_are_kept(weights: list[float] | None) -> None:
+    made = superpose(three(), SETTING, weights).ticket
+    mean = mean_of(three(), weights or [1.0] * 3)
+    state = made.state()
+    assert made.alive == trained(0).alive
+    for name, mask in made.masks.items():
+        torch.testing.assert_close(state[name].double(), mean[name] * mask, rtol=0, atol=1e-6)
+    dropped = torch.cat([mean[name][~mask].abs() for name, mask in made.masks.items()])
+    # the largest of each layer stays in any case
+    kept = torch.cat([mean[name][mask].abs().sort().values[:-1] for name, mask in made.masks.items()])
+    assert float(kept.min()) >= float(dropped.max()) - 1e-6
+
+
+def test_layer_counts_can_be_kept() -> None:
+    assert superpose(three(), SETTING, scope="layer").ticket.counts == trained(0).counts
+    assert superpose(three(), SETTING).ticket.counts != trained(0).counts
+
+
+def test_statistics_are_those_of_the_new_network() -> None:
+    made = superpose(three(), SETTING).ticket
+    plain = superpose(three(), SETTING, recalibrate=False).ticket
+    assert all(torch.equal(value, made.weights[name]) for name, value in plain.weights.items())
+    mean = mean_of(three(), [1.0] * 3)
+    statistics = [name for name in made.others if "running" in name]
+    assert statistics
+    for name in statistics:
+        torch.testing.assert_close(plain.others[name].double(), mean[name], rtol=1e-5, atol=1e-6)
+        assert not torch.allclose(made.others[name], plain.others[name])
+    model = module.load(plain)[0]
+    torch.optim.swa_utils.update_bn([Toy().batch(0, step, BATCH)[0] for step in range(4)], model)
+    for name in statistics:
+        torch.testing.assert_close(made.others[name], model.state_dict()[name])
+
+
+def test_what_is_told_of_the_way() -> None:
+    made = superpose(three(), SETTING)
+    union = occurrences(ticket.masks for ticket in three())
+    assert made.union_density == density_of(union) > trained(0).density
+    assert made.recalibrated == SETTING.accuracy(made.ticket)
+    assert made.pruned == SETTING.accuracy(superpose(three(), SETTING, recalibrate=False).ticket)
+    source = made.ticket.provenance
+    assert source.parents == tuple(ticket.id for ticket in three())
+    assert (source.kind, source.experiment, source.member) == ("uniform", "toy", None)
+
+
+@pytest.mark.parametrize("how", ["uniform", "score", "greedy", "soup"])
+def test_a_ticket_with_itself_is_itself(how: str) -> None:
+    ticket = trained(0)
+    made = combine([ticket] * 3, SETTING, how, recalibrate=False).ticket
+    assert made.id == ticket.id
+    assert combine([ticket], SETTING, how, recalibrate=False).ticket.id == ticket.id
+
+
+def test_another_density() -> None:
+    less = superpose(three(), SETTING, density=0.1).ticket
+    assert less.alive == round(0.1 * less.total)
+    mixed = [trained(0), trained(1, 0.1)]
+    assert superpose(mixed, SETTING, density=0.2).ticket.alive == trained(0).alive
+
+
+def test_same_mask_soups_stay_on_their_mask() -> None:
+    tickets = [trained(seed, mask_seed=7) for seed in range(2)]
+    assert same_mask(tickets)
+    assert not same_mask(three())
+    made = combine(tickets, SETTING, "soup")
+    assert made.union_density == made.ticket.density == tickets[0].density
+    assert same_mask([made.ticket, tickets[0]])
+    assert made.pruned == made.unpruned
+
+
+def test_weights_by_score_are_validation_accuracies() -> None:
+    scores = [SETTING.accuracy(ticket) for ticket in three()]
+    assert len(set(scores)) > 1
+    assert combine(three(), SETTING, "score").ticket.id == superpose(three(), SETTING, scores).ticket.id
+
+
+def test_greedy_keeps_what_raises_the_validation_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    tickets = sorted(three(), key=SETTING.accuracy, reverse=True)
+    scores = {(0,): 0.5, (0, 1): 0.5, (0, 2): 0.6}  # a tie does not stay
+    tried = []
+
+    def scored(chosen: list[Ticket], *_: object, **__: object) -> module.Superposed:
+        places = tuple(next(i for i, each in enumerate(tickets) if each is ticket) for ticket in chosen)
+        tried.append(places)
+        return module.Superposed(chosen[-1], 0.0, 0.0, 0.0, scores[places])
+
+    monkeypatch.setattr(module, "superpose", scored)
+    best, chosen = greedy(three(), SETTING)
+    assert tried == [(0,), (0, 1), (0, 2)]
+    assert [ticket.id for ticket in chosen] == [tickets[0].id, tickets[2].id]
+    assert best.recalibrated == 0.6
+
+
+def test_greedy_is_never_worse_than_its_best_ticket_on_validation() -> None:
+    best, chosen = greedy(three(), SETTING)
+    assert best.recalibrated >= max(SETTING.accuracy(ticket) for ticket in three())
+    assert best.ticket.provenance.parents == tuple(ticket.id for ticket in chosen)
+
+
+def test_tickets_are_left_as_they_are() -> None:
+    tickets = three()
+    before = [replace(ticket).id for ticket in tickets]
+    combine(tickets, SETTING, "greedy")
+    assert [replace(ticket).id for ticket in tickets] == before
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda: superpose([], SETTING), "no ticket"),
+        (lambda: greedy([], SETTING), "no ticket"),
+        (lambda: superpose([trained(0), trained(0, model="lenet-300-100")], SETTING), "different networks"),
+        (lambda: superpose([trained(0), trained(1, 0.1)], SETTING), "different density"),
+        (lambda: superpose(three(), SETTING, [1.0, 2.0]), "3 tickets need as many weights"),
+        (lambda: superpose(three(), SETTING, [1.0, -1.0, 1.0]), "none negative"),
+        (lambda: superpose(three(), SETTING, density=0.9), "all tickets together have"),
+        (lambda: superpose(three(), SETTING, density=0.1, scope="layer"), "'layer' keeps the density"),
+        (lambda: superpose(three(), SETTING, density=0.0), r"got 0\.0"),
+        (lambda: superpose(three(), SETTING, scope="erk"), "'erk'"),
+        (lambda: combine(three(), SETTING, "soup"), "share one mask"),
+        (lambda: combine(three(), SETTING, "best"), "'best'.*uniform"),
+    ],
+)
+def test_what_cannot_be_superposed_is_refused(make: object, named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        make()  # type: ignore[operator]

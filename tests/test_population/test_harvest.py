@@ -1,0 +1,85 @@
+"""What a finished member leaves: its ticket in the store, its row in the table, each once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sparsepop.population import harvest as module
+from sparsepop.population.preflight import begin
+from sparsepop.results import ancestors, read
+from sparsepop.storage import Storage
+from sparsepop.tickets import FOLDER, TicketStore, load
+from tests.test_population.worlds import GENERATION, STEPS, World, experiment
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    storage = Storage(str(tmp_path_factory.mktemp("harvest") / "small"))
+    begin(experiment(), storage, fresh=False)
+    world = World(experiment(), storage).run()
+    assert not world.errors
+    return world
+
+
+def test_every_member_leaves_its_network(world: World) -> None:
+    store = TicketStore.of_experiment(world.storage)
+    rows = read(world.storage, "tickets").set_index("member")
+    assert sorted(rows.index) == [0, 1, 2]
+    assert sorted(rows["ticket"]) == store.ids()
+    for number, trial in world.trials.items():
+        model, masks = load(store.read(rows.loc[number, "ticket"]))
+        assert masks.digest() == trial.member.masks.digest()
+        for name, value in trial.member.model.state_dict().items():
+            assert torch.equal(model.state_dict()[name], value)
+
+
+def test_rows_say_what_the_last_report_says(world: World) -> None:
+    rows = read(world.storage, "tickets").set_index("member")
+    last = read(world.storage, "reports").query("final").set_index("member")
+    for name in ("alive", "prunable", "density", "score", "validation_accuracy", "generation", "step"):
+        assert (rows[name] == last[name]).all(), name
+    for member, row in rows.iterrows():
+        assert isinstance(member, int)
+        assert row["numbers"]["test_accuracy"] == last.loc[member, "test_accuracy"]
+        assert row["numbers"]["train_flops"] == last.loc[member, "train_flops"]
+        file = Path(world.storage.root) / row["path"]
+        assert file.parent.name == FOLDER
+        assert file.stat().st_size == row["bytes"]
+    assert (rows["step"] == STEPS).all()
+    assert (rows["generation"] == STEPS // GENERATION).all()
+
+
+def test_a_ticket_knows_whose_weights_it_holds(world: World) -> None:
+    store = TicketStore.of_experiment(world.storage)
+    lengths = set()
+    for row in read(world.storage, "tickets").itertuples():
+        source = store.read(str(row.ticket)).provenance
+        assert source.lineage == tuple(ancestors(world.storage, int(str(row.member))))
+        assert (source.experiment, source.data, source.member) == ("small", "digits", row.member)
+        assert source.recipe["model"] == "lenet-300-100"
+        lengths.add(len(source.lineage))
+    assert max(lengths) > 1
+
+
+def test_running_it_again_adds_nothing(world: World) -> None:
+    before = read(world.storage, "tickets")
+    assert not World(experiment(), world.storage).run().errors
+    assert read(world.storage, "tickets").equals(before)
+
+
+def test_a_network_that_is_no_ticket_is_an_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise ValueError("not plain")
+
+    monkeypatch.setattr(module, "take", refuse)
+    storage = Storage(str(tmp_path / "small"))
+    begin(experiment(), storage, fresh=False)
+    assert not World(experiment(), storage).run().errors
+    events = read(storage, "events").query("kind == 'no-ticket'")
+    assert events["message"].tolist() == ["not plain"] * 3
+    assert set(read(storage, "members")["status"]) == {"done"}
+    assert read(storage, "tickets").empty

@@ -1,0 +1,168 @@
+"""The command superpose: what it prints and keeps; everything wrong is one line and exit status 2."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sparsepop import superpose
+from sparsepop.ensemble import HOW
+from sparsepop.experiment import Experiment, Grid
+from sparsepop.methods import rigl, sup_tickets
+from sparsepop.optim import SGD
+from sparsepop.population.preflight import begin
+from sparsepop.recipe import Recipe
+from sparsepop.results import read
+from sparsepop.schedule import Triangular, TwoPhases
+from sparsepop.storage import Storage
+from sparsepop.tickets import TicketStore
+from tests.test_population.worlds import STEPS, World, experiment
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Storage:
+    """A population of three members that has ended."""
+    storage = Storage(str(tmp_path_factory.mktemp("finished") / "small"))
+    begin(experiment(), storage, fresh=False)
+    assert not World(experiment(), storage).run().errors
+    return storage
+
+
+def cycling(hp: dict[str, Any]) -> Recipe:
+    phases = TwoPhases(16, 8, 2)
+    methods = sup_tickets(rigl(0.1, 16, interval=3), phases)
+    return Recipe("lenet-300-100", STEPS, methods, SGD(Triangular(0.001, hp["lr"], phases, 0.05)), batch=32)
+
+
+def cycles() -> Experiment:
+    """One member with Sup-tickets: three cheap tickets."""
+    return experiment(Grid({"lr": [0.05]}), recipe=cycling)
+
+
+def call(storage: Storage, *flags: str) -> int:
+    return superpose.main([storage.root, *flags])
+
+
+@pytest.mark.parametrize("how", ["uniform", "score", "greedy"])
+def test_a_new_ticket_and_its_row(finished: Storage, capsys: pytest.CaptureFixture[str], how: str) -> None:
+    assert call(finished, "--how", how, "--lines") == 0
+    rows = read(finished, "ensembles")
+    row = rows[rows["kind"] == how].iloc[-1]
+    store = TicketStore.of_experiment(finished)
+    ticket = store.read(row["ensemble"])
+    parents = store.frame(kind="member")
+    assert ticket.provenance.kind == how
+    assert sorted(ticket.provenance.parents) == sorted(row["tickets"])
+    assert set(row["tickets"]) <= set(parents["ticket"])
+    assert (row["alive"], row["prunable"]) == (ticket.alive, ticket.total) == (5020, 50200)
+    assert 0 < row["accuracy"] <= 1
+    assert row["inference_flops"] == 2 * ticket.alive  # each weight of a linear layer is used once
+    assert {"temperature", "scaled_calibration_error", "union_density", "unpruned", "pruned"} <= set(
+        row["numbers"]
+    )
+    printed = capsys.readouterr().out
+    assert row["ensemble"] in printed
+    assert all(each[:8] in printed for each in parents["ticket"])
+
+
+def test_a_vote_costs_all_its_tickets(finished: Storage, capsys: pytest.CaptureFixture[str]) -> None:
+    before = TicketStore.of_experiment(finished).ids()
+    assert call(finished, "--how", "vote", "--members", "0", "2") == 0
+    row = read(finished, "ensembles").query("kind == 'vote'").iloc[-1]
+    assert (row["alive"], len(row["tickets"])) == (2 * 5020, 2)
+    assert TicketStore.of_experiment(finished).ids() == before
+    assert "2 tickets of" in capsys.readouterr().out
+
+
+def test_the_same_again_takes_its_own_place(finished: Storage) -> None:
+    for _ in range(2):
+        assert call(finished, "--how", "vote") == 0
+    assert call(finished, "--how", "vote", "--split", "validation") == 0
+    rows = read(finished, "ensembles").query("kind == 'vote'")
+    rows = rows[rows["tickets"].map(len) == 3]
+    assert sorted(rows["split"]) == ["test", "validation"]
+
+
+def test_tickets_by_the_beginnings_of_their_ids(finished: Storage) -> None:
+    ids = TicketStore.of_experiment(finished).frame(kind="member")["ticket"].tolist()[:2]
+    assert call(finished, "--tickets", *(each[:10] for each in ids), "--density", "0.05") == 0
+    row = read(finished, "ensembles").iloc[-1]
+    assert (row["tickets"], row["alive"]) == (ids, 2510)
+
+
+def test_cheap_tickets_of_a_member_that_ran_cycles(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path / "small"))
+    begin(cycles(), storage, fresh=False)
+    assert not World(cycles(), storage).run().errors
+    frame = TicketStore.of_experiment(storage).frame(kind="cheap")
+    assert frame["step"].tolist() == [16, 24, 32]
+    assert call(storage, "--kind", "cheap", "--members", "0", "--no-recalibrate") == 0
+    row = read(storage, "ensembles").iloc[-1]
+    own = TicketStore.of_experiment(storage).frame(kind="member")["ticket"].tolist()
+    assert [row["ensemble"]] == own  # what the member itself has become
+    events = read(storage, "events")
+    assert events["kind"].tolist() == ["ticket"] * 3 + ["superpose"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--members", "7"], "no ticket of member 7"),
+        (["--tickets", "zz"], "no ticket begins with 'zz'"),
+        (["--kind", "cheap"], "no tickets of kind 'cheap'"),
+        (["--how", "soup"], "share one mask"),
+        (["--data", "imaginary"], "'imaginary'"),
+        (["--density", "1.5"], "1.5"),
+        (["--scope", "layer", "--density", "0.05"], "'layer' keeps the density"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(
+    finished: Storage, capsys: pytest.CaptureFixture[str], flags: list[str], named: str
+) -> None:
+    rows, ids = len(read(finished, "ensembles")), TicketStore.of_experiment(finished).ids()
+    assert call(finished, *flags) == superpose.BAD_INPUT
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert len(printed.err.splitlines()) == 1
+    assert printed.err.startswith("sparsepop.superpose: ")
+    assert named in printed.err
+    assert (len(read(finished, "ensembles")), TicketStore.of_experiment(finished).ids()) == (rows, ids)
+
+
+def test_a_place_without_tickets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert superpose.main([str(tmp_path / "absent")]) == superpose.BAD_INPUT
+    assert "give the folder of a finished experiment" in capsys.readouterr().err
+    assert not (tmp_path / "absent").exists()
+
+
+def test_a_damaged_ticket_is_named(
+    tmp_path: Path, finished: Storage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = TicketStore(Storage(str(tmp_path / "tickets-store")))
+    source = TicketStore.of_experiment(finished)
+    ticket = store.write(source.read(source.ids()[0]))
+    path = tmp_path / "tickets-store" / store.path(ticket)
+    path.write_bytes(path.read_bytes()[:-1])
+    assert superpose.main([str(tmp_path)]) == superpose.BAD_INPUT
+    printed = capsys.readouterr().err
+    assert str(path) in printed
+    assert len(printed.splitlines()) == 1
+
+
+def test_help_needs_neither_torch_nor_ray() -> None:
+    code = (
+        "import sys\nfrom sparsepop.superpose import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n"
+        "    print(sorted({'torch', 'ray'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
+
+
+def test_the_flag_knows_all_ways() -> None:
+    assert (*HOW, "vote") == superpose._HOW

@@ -1,0 +1,107 @@
+"""The store: each ticket once, atomic, verified, listed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sparsepop.storage import Storage
+from sparsepop.tickets import DamagedTicket, Provenance, TicketStore
+from tests.test_tickets.made import made
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> TicketStore:
+    return TicketStore(Storage(str(tmp_path)))
+
+
+def test_what_is_written_is_read(store: TicketStore) -> None:
+    ticket = made(provenance=Provenance(member=2))
+    found = store.read(store.write(ticket))
+    assert found.id == ticket.id
+    assert found.provenance == ticket.provenance
+    assert store.ids() == [ticket.id]
+
+
+def test_the_same_network_is_kept_once_with_its_first_history(store: TicketStore) -> None:
+    first, again = (made(provenance=Provenance(member=member)) for member in (1, 2))
+    assert store.write(first) == store.write(again)
+    assert len(store.ids()) == 1
+    assert store.read(first.id).provenance.member == 1
+
+
+@pytest.mark.parametrize("damage", [b"", b"SPTICKET and no more", b"x" * 5000])
+def test_a_damaged_file_is_one_clear_error_and_is_replaced(store: TicketStore, damage: bytes) -> None:
+    ticket = made()
+    path = Path(store.storage.root) / store.path(store.write(ticket))
+    path.write_bytes(damage)
+    for look in (lambda: store.read(ticket.id), store.frame):
+        with pytest.raises(DamagedTicket) as caught:
+            look()
+        assert str(path) in str(caught.value)
+        assert "remove it to go on without it" in str(caught.value)
+        assert len(str(caught.value).splitlines()) == 1
+    store.write(ticket)
+    assert store.read(ticket.id).id == ticket.id
+
+
+def test_a_ticket_under_another_name_is_refused(store: TicketStore) -> None:
+    one, other = store.write(made()), made(seed=1).id
+    folder = Path(store.storage.root)
+    (folder / store.path(one)).rename(folder / store.path(other))
+    with pytest.raises(DamagedTicket, match=f"holds ticket {one}"):
+        store.read(other)
+    with pytest.raises(DamagedTicket, match=f"holds ticket {one}"):
+        store.frame()
+
+
+def test_what_is_not_there(store: TicketStore) -> None:
+    for name in (made().id, "../elsewhere", ""):
+        with pytest.raises(FileNotFoundError, match="no ticket"):
+            store.read(name)
+    assert store.ids() == []
+    assert store.frame().empty
+
+
+def test_beginnings_of_ids(store: TicketStore) -> None:
+    ids = [store.write(made(seed=seed)) for seed in range(3)]
+    assert store.find(ids[0][:6]) == ids[0]
+    with pytest.raises(ValueError, match="3 tickets begin with ''"):
+        store.find("")
+    with pytest.raises(ValueError, match="no ticket begins with 'zz'"):
+        store.find("zz")
+
+
+def test_a_listing(store: TicketStore) -> None:
+    for member, density in ((1, 0.1), (0, 0.2)):
+        source = Provenance(member=member, step=40, experiment="e", data="digits", metrics={"score": density})
+        store.write(made(density, provenance=source))
+    store.write(made(0.3, provenance=Provenance(kind="greedy", parents=("a",))))
+    frame = store.frame()
+    assert frame["member"].tolist()[:2] == [0, 1]
+    assert frame["kind"].tolist() == ["member", "member", "greedy"]
+    assert frame["score"].tolist()[:2] == [0.2, 0.1]
+    assert frame["score"].isna().tolist() == [False, False, True]
+    assert (frame["density"] == frame["alive"] / frame["prunable"]).all()
+    sizes = [(Path(store.storage.root) / store.path(each)).stat().st_size for each in frame["ticket"]]
+    assert frame["bytes"].tolist() == sizes
+    assert frame["parents"].tolist() == [[], [], ["a"]]
+
+
+def test_a_filtered_listing(store: TicketStore) -> None:
+    for member in range(3):
+        store.write(made(seed=member, provenance=Provenance(member=member)))
+    store.write(made(seed=9, provenance=Provenance(kind="uniform")))
+    assert store.frame(member=1)["member"].tolist() == [1]
+    assert store.frame(kind="member", model="wrn-10-1")["member"].tolist() == [0, 1, 2]
+    assert store.frame(kind="vote").empty
+    assert list(store.frame(kind="vote")) == list(store.frame())
+    with pytest.raises(ValueError, match="no column 'size'"):
+        store.frame(size=3)
+
+
+def test_other_files_in_the_folder_do_no_harm(store: TicketStore) -> None:
+    store.storage.write("notes.txt", b"mine")
+    store.write(made())
+    assert len(store.frame()) == 1
