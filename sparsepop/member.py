@@ -86,6 +86,8 @@ class Member:
         self.step = 0
         self.train_flops = 0.0
         self.seconds = 0.0
+        self.losses = torch.zeros((), dtype=torch.float64, device=device)  # summed since the step `reported`
+        self.reported = 0
         self.costs = self._costs()
         self._network: nn.Module | None = None
         self._agreed = -1
@@ -138,6 +140,8 @@ class Member:
             "memory": self.memory,
             "step": self.step,
             "train_flops": self.train_flops,
+            "losses": self.losses,
+            "reported": self.reported,
         }
 
     def load(self, state: State) -> None:
@@ -154,6 +158,8 @@ class Member:
         self.memory = _on_device(state["memory"], self.device)
         self.step = state["step"]
         self.train_flops = state["train_flops"]
+        self.reported = state["reported"]
+        self.losses.copy_(state["losses"])
         self._priced = (-1, 0.0)
 
     @property

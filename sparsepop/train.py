@@ -111,6 +111,7 @@ def train_step(member: Member, images: Tensor, labels: Tensor) -> Tensor:
     if recipe.clip is not None:
         torch.nn.utils.clip_grad_norm_(clippable(member.model.parameters()), recipe.clip)
     member.optimizer.step()
+    member.losses += loss.detach()
     member.count_step()
     for method in recipe.methods:
         method.after_step(member)
@@ -136,19 +137,21 @@ def evaluate(member: Member, batches: Iterable[tuple[Tensor, Tensor]]) -> Score:
 
 
 def _train_to(member: Member, data: Batches, stop: int) -> tuple[float, float]:
-    """Train to step `stop`; returns the mean loss and the last learning rate."""
+    """Train to step `stop`; returns the mean loss since the last report and the last learning rate."""
     member.model.train()
     recipe, ranks = member.recipe, member.ranks
     part = {"rank": ranks.rank, "world": ranks.world}
-    losses = torch.zeros((), dtype=torch.float64, device=member.device)
-    begin, lr = member.step, 0.0
+    lr = 0.0
     member.agree()
     while member.step < stop:
         lr = member.set_learning_rate()
         batch = data.batch(member.seed, member.step, recipe.batch, augment=recipe.augment, **part)
-        losses += train_step(member, *batch)
+        train_step(member, *batch)
         member.agree()
-    return float(ranks.total(losses)) / ranks.world / (member.step - begin), lr
+    mean = float(ranks.total(member.losses)) / ranks.world / (member.step - member.reported)
+    member.reported = member.step
+    member.losses.zero_()
+    return mean, lr
 
 
 def _report(member: Member, data: Batches, loss: float, lr: float) -> Report:

@@ -96,6 +96,17 @@ def test_the_train_loss_is_the_mean_since_the_last_report() -> None:
     assert threes == pytest.approx([sum(single[i : i + 3]) / 3 for i in range(0, STEPS, 3)])
 
 
+def test_an_interval_that_is_interrupted_has_the_whole_one_s_train_loss() -> None:
+    data = Toy()
+    whole = [report.train_loss for report in train(Member.build(RECIPE, 0, TASK), data, every=6)]
+    first = Member.build(RECIPE, 0, TASK)
+    for step in range(4):
+        first.set_learning_rate()
+        train_step(first, *data.batch(first.seed, step, RECIPE.batch, augment=RECIPE.augment))
+    second = Member.restore(RECIPE, 0, TASK, first.state())
+    assert [report.train_loss for report in train(second, data, every=6)] == whole
+
+
 @dataclass(frozen=True)
 class Log(Method):
     """Writes down its hooks."""

@@ -24,7 +24,7 @@ from tests.test_population.worlds import experiment as small, recipe as plain, S
 @dataclass(frozen=True)
 class Slow(Method):
     def after_step(self, member):
-        time.sleep(0.1)
+        time.sleep(PAUSE)
 
 def recipe(hp):
     return replace(plain(hp), methods=(*plain(hp).methods, Slow()))
@@ -36,11 +36,13 @@ def experiment():
 
 
 class Command:
-    """The command on a small population whose steps take a tenth of a second."""
+    """The command on a small population whose steps take `pause` seconds."""
 
-    def __init__(self, folder: Path, flags: Sequence[str] = (), *, members: int = 2) -> None:
+    def __init__(
+        self, folder: Path, flags: Sequence[str] = (), *, members: int = 2, pause: float = 0.1
+    ) -> None:
         self.folder, self.flags = folder, flags
-        self.config = CONFIG.replace("MEMBERS", str(members))
+        self.config = CONFIG.replace("MEMBERS", str(members)).replace("PAUSE", str(pause))
         self.storage = Storage(str(folder / "out" / "small"))
 
     def start(self) -> subprocess.Popen[str]:

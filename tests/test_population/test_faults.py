@@ -101,7 +101,7 @@ def test_a_node_is_killed(tmp_path: Path) -> None:
 
 def test_a_node_is_announced_to_go(tmp_path: Path) -> None:
     with two_nodes() as (cluster, second):
-        command = Command(tmp_path, ["--address", cluster.address], members=4)
+        command = Command(tmp_path, ["--address", cluster.address], members=4, pause=1.0)
         process = command.start()
         command.reach(process, 1)
         drain = ["drain-node", "--address", cluster.address, "--node-id", second.node_id]

@@ -288,6 +288,7 @@ def test_a_member_whose_machine_goes_is_saved_within_the_generation(tmp_path: Pa
     assert list(reports["score"]) == list(undisturbed["score"])
     assert list(reports["step"]) == list(undisturbed["step"])
     assert list(reports["train_flops"]) == list(undisturbed["train_flops"])
+    assert list(reports["train_loss"]) == list(undisturbed["train_loss"])
 
 
 def early(storage: Storage, member: int) -> bool:
