@@ -106,11 +106,18 @@ class Board:
 
     def retire(self, member: int) -> None:
         """Never wait for `member` again, nor after a restart of the exchange; `welcome` takes it back."""
+        self.running.discard(member)  # first: where storage is why it failed, this run goes on without it
         self.storage.write(f"retired/{member:04d}", b"")
-        self.running.discard(member)
-        for generation in sorted(set(self._posts) - self._decided):
-            for tag, decided in self._ripe(generation):
-                self._journal(tag, decided)
+        for tag, decided in self.ripe():
+            self._journal(tag, decided)
+
+    def ripe(self) -> list[tuple[str, list[Assignment]]]:
+        """What can be decided without anybody's post, for somebody has retired: `journal`, then `enter`."""
+        return [
+            entry
+            for generation in sorted(set(self._posts) - self._decided)
+            for entry in self._ripe(generation)
+        ]
 
     def needed_states(self) -> set[State]:
         """The states that somebody may still load: everybody's last two, and the donors of those."""

@@ -63,6 +63,8 @@ class Exchange:
         if self._board.assignment(member, generation) is None:
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._waiting[generation].wait(), patience)
+        if self._board.assignment(member, generation) is None:
+            await self._catch_up()
         assignment = self._board.assignment(member, generation)
         if assignment is None:
             return None
@@ -75,9 +77,17 @@ class Exchange:
         return self._board.newest(member)
 
     async def retire(self, member: int) -> None:
-        """Stop waiting for a member that failed for good."""
+        """Stop waiting for a member that failed for good; OSError where storage has no room for that."""
         async with self._settling:
             self._board.retire(member)
+        self._wake()
+
+    async def _catch_up(self) -> None:
+        """Decide what a retirement made ripe and storage had no room for then."""
+        async with self._settling:
+            for tag, decided in self._board.ripe():
+                await self._in_thread(self._board.journal, tag, decided)
+                self._board.enter(decided)
         self._wake()
 
     async def _decide(self, post: Post) -> None:

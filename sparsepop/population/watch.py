@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,8 @@ class Watch(Progress):
         except OSError as error:  # a full disk may be why it failed
             self.failed[member] += f" (and that could not be recorded: {error})"
         if self.exchange is not None:
-            ray.get(self.exchange.retire.remote(member))
+            with suppress(OSError):  # the same; the exchange knows, and notes it when it can
+                ray.get(self.exchange.retire.remote(member))
 
 
 def _failure(trial: Any) -> tuple[str, str]:

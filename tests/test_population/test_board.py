@@ -179,6 +179,28 @@ def test_the_exchange_gives_no_answer_while_others_have_not_posted(storage: Stor
     asyncio.run(scenario())
 
 
+def test_a_member_that_retires_while_the_disk_is_full_is_not_waited_for_once_there_is_room(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchange = Exchange(storage.root, SYNCHRONOUS, [0, 1, 2, 3], "max", 0)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError("no space left on device")
+
+    async def scenario() -> None:
+        for member in (0, 1, 2):
+            await exchange.post(post(member), [])
+        with monkeypatch.context() as patch:
+            patch.setattr(Storage, "write", full)
+            with pytest.raises(OSError, match="no space"):
+                await exchange.retire(3)
+            with pytest.raises(OSError, match="no space"):
+                await exchange.ask(0, 1, 0.01)
+        assert await exchange.ask(0, 1, 0.01) is not None
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("content", [b"\n", b"{", b'{"member": 1}'])
 def test_a_damaged_journal_is_refused(storage: Storage, content: bytes) -> None:
     storage.write("decisions/g0001.jsonl", content)

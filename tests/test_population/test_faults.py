@@ -203,7 +203,7 @@ def test_a_member_hangs(tmp_path: Path) -> None:
 
 def test_states_larger_than_the_object_store(tmp_path: Path) -> None:
     def large(hp: dict[str, Any]) -> Recipe:
-        return replace(recipe(hp), model="resnet-18", steps=4, batch=8)
+        return replace(recipe(hp), model="resnet-18", steps=8, batch=8)
 
     search = PBT(SPACE, members=2, quantile=0.5)
     changed = replace(experiment(search, recipe=large), generation=2)
@@ -230,7 +230,7 @@ from sparsepop.experiment import PBT
 from tests.test_population.worlds import experiment as small, recipe as plain, SPACE
 
 def recipe(hp):
-    return replace(plain(hp), model="resnet-18", steps=4, batch=8)
+    return replace(plain(hp), model="resnet-18", steps=8, batch=8)
 
 def experiment():
     return replace(small(PBT(SPACE, members=2, quantile=0.5), recipe=recipe), generation=2)
