@@ -16,6 +16,7 @@ from sparsepop.data import KNOWN, Data, open_data
 from sparsepop.describe import differences
 from sparsepop.experiment import PBT, Experiment, Grid, Search
 from sparsepop.member import Member, Task
+from sparsepop.models import model_name
 from sparsepop.population.rules import impossible
 from sparsepop.population.tuned import check_tuned
 from sparsepop.recipe import Recipe
@@ -71,7 +72,8 @@ def unlike(experiment: Experiment, recipes: Iterable[Recipe]) -> str | None:
     if not isinstance(experiment.search, PBT):
         return None
     for name in ("steps", "density", "model"):
-        values = sorted({getattr(recipe, name) for recipe in recipes})
+        found = {getattr(recipe, name) for recipe in recipes}
+        values = sorted({model_name(each) for each in found} if name == "model" else found)
         if len(values) > 1:
             shown = ", ".join(map(str, values[:5]))
             return f"members of a population must agree on {name}, these have {shown}: fix it, or use Sampled"
