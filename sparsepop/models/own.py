@@ -197,6 +197,8 @@ def _check_training(name: str, network: nn.Module, task: Task) -> None:
 
 def _check_tensors(name: str, one: nn.Module, other: nn.Module) -> None:
     """What a saved state leaves out must be the same in every network that is made."""
+    if {id(param) for param in one.parameters()} & {id(param) for param in other.parameters()}:
+        raise ValueError(f"model {name} gives the same network each time: make it inside of the function")
     kept = one.state_dict().keys()
     pairs = zip(one.named_buffers(), other.named_buffers(), strict=False)
     for (place, value), (_, again) in pairs:
