@@ -92,7 +92,8 @@ def config_modules(path: str) -> list[ModuleType]:
 def _lies_in(folder: Path, name: str, module: ModuleType) -> bool:
     file = getattr(module, "__file__", None)
     top = name.partition(".")[0]
-    if not file or top == __package__:
+    # some name a file that is nowhere (torch.ops), and in another folder than this it would be one
+    if not file or not Path(file).is_absolute() or top == __package__:
         return False
     place = Path(file).resolve()
     # a package by its name, for installed ones may lie further below the folder

@@ -49,7 +49,7 @@ Nodes = list[Mapping[str, float]]
 def cluster(address: str | None) -> Iterator[Nodes]:
     """Connect to the cluster at `address`, or start one on this machine; yields what each of its nodes has.
 
-    ConnectionError when there is none at `address`.
+    ConnectionError when there is none at `address`, or none starts.
     """
     os.environ.update({name: os.environ.get(name, value) for name, value in SETTINGS.items()})
     quiet: dict[str, Any] = {
@@ -59,7 +59,7 @@ def cluster(address: str | None) -> Iterator[Nodes]:
     }
     if address is None:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-        ray.init(address="local", include_dashboard=False, **quiet)
+        _start(quiet)
     else:
         _check_reachable(address)
         ray.init(address=address, **quiet)
@@ -67,6 +67,16 @@ def cluster(address: str | None) -> Iterator[Nodes]:
         yield [node["Resources"] for node in ray.nodes() if node["Alive"]]
     finally:
         ray.shutdown()
+
+
+def _start(settings: Mapping[str, Any]) -> None:
+    try:
+        ray.init(address="local", include_dashboard=False, **settings)
+    except Exception as error:  # Ray raises nothing narrower when its processes take too long
+        raise ConnectionError(
+            f"Ray did not start on this machine ({error}): run the command again when the machine is less "
+            "busy, or with --address on a running cluster"
+        ) from error
 
 
 def _check_reachable(address: str) -> None:

@@ -64,11 +64,14 @@ def _tensorboard(experiment: Experiment, folder: Path) -> Callback:
 
 
 def _mlflow(experiment: Experiment, folder: Path) -> Callback:
-    # MLflow warns of files as a store; the variable says that they are meant
-    os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    place = os.environ.get("MLFLOW_TRACKING_URI")
+    if not place:
+        # MLflow's newer versions refuse files as a store, unless they are told that they are meant
+        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+        place = folder.as_uri()
     from ray.air.integrations.mlflow import MLflowLoggerCallback
 
-    place = os.environ.get("MLFLOW_TRACKING_URI") or folder.as_uri()
     return MLflowLoggerCallback(place, experiment_name=experiment.name)
 
 
