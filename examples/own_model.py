@@ -7,6 +7,7 @@ from torch import nn
 from sparsepop.experiment import Experiment, Grid
 from sparsepop.member import Task
 from sparsepop.methods import rigl
+from sparsepop.models import Model
 from sparsepop.recipe import Recipe
 
 
@@ -17,7 +18,7 @@ def net(task: Task) -> nn.Module:
 
 def experiment(data: str = "digits", smoke: bool = False) -> Experiment:
     def recipe(hp: dict[str, Any]) -> Recipe:
-        model = {"mine": net, "timm": "timm:resnet10t"}[hp["model"]]
+        model: Model = net if hp["model"] == "mine" else "timm:resnet10t"
         return Recipe(model, steps, rigl(0.1, steps), batch=64)
 
     steps = 20 if smoke else 400
