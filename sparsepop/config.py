@@ -77,14 +77,33 @@ def load(path: str, *, data: str | None = None, smoke: bool = False) -> Experime
     return experiment
 
 
+def config_folder(path: str) -> str:
+    """The folder in which the config lies."""
+    return str(Path(path).expanduser().resolve().parent)
+
+
 def config_modules(path: str) -> list[ModuleType]:
-    """The imported modules whose files lie in the config's folder, the config among them: what has to
-    travel by value to processes that cannot import them."""
-    folder = Path(path).expanduser().resolve().parent
-    files = {name: getattr(module, "__file__", None) for name, module in list(sys.modules.items())}
-    return [
-        sys.modules[name] for name, file in files.items() if file and Path(file).resolve().parent == folder
-    ]
+    """The imported modules of the config's folder, the config and those of packages there among them: what
+    has to travel by value to processes that cannot import them. This package is never one."""
+    folder = Path(config_folder(path))
+    return [module for name, module in list(sys.modules.items()) if _lies_in(folder, name, module)]
+
+
+def _lies_in(folder: Path, name: str, module: ModuleType) -> bool:
+    file = getattr(module, "__file__", None)
+    top = name.partition(".")[0]
+    # some name a file that is nowhere (torch.ops), and in another folder than this it would be one
+    if not file or not Path(file).is_absolute() or top == __package__:
+        return False
+    place = Path(file).resolve()
+    # a package by its name, for installed ones may lie further below the folder
+    return place.parent == folder or (
+        ("." in name or place.stem == "__init__")
+        and (
+            place.with_suffix("").as_posix().removesuffix("/__init__")
+            == folder.joinpath(*name.split(".")).as_posix()
+        )
+    )
 
 
 def _imported(file: Path) -> ModuleType:

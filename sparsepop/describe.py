@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import re
@@ -31,6 +32,9 @@ def to_json(value: Any) -> Any:
         return float(value) if math.isfinite(value) else str(value)
     if value is None or isinstance(value, bool | int | str):
         return value
+    if isinstance(value, functools.partial):
+        given = {"arguments": to_json(value.args), "keywords": to_json(value.keywords)}
+        return {"type": "partial", "function": to_json(value.func), **given}
     return _named(value)
 
 

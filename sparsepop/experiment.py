@@ -21,6 +21,7 @@ from sparsepop.space import (
     stable_rng,
 )
 
+LOGGERS = ("tensorboard", "mlflow", "wandb")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -166,7 +167,11 @@ class Experiment:
     """A population to train: `recipe(hp)` builds a member (pure; the whole mapping from hp to a run),
     `data` names the data set, `generation` is the number of steps between two exchanges, reports and
     saves, and `score` is the reported number that members are compared by. ValueError for a value that
-    cannot be."""
+    cannot be.
+
+    `loggers` show the run elsewhere too, and are no part of what the experiment is: `tensorboard`, `mlflow`,
+    `wandb`, or a function without arguments that gives another callback of Ray Tune.
+    """
 
     name: str
     recipe: Callable[[dict[str, Any]], Any]
@@ -177,6 +182,7 @@ class Experiment:
     mode: str = "max"
     seed: int = 0
     resources: Resources = field(default_factory=Resources)
+    loggers: Sequence[str | Callable[[], Any]] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
@@ -196,6 +202,8 @@ class Experiment:
         for name, kind in (("search", Search), ("resources", Resources)):
             if not isinstance(getattr(self, name), kind):
                 raise ValueError(f"{name}={getattr(self, name)!r} is no {_kinds(kind)}: use one")
+
+        object.__setattr__(self, "loggers", _loggers(self.loggers))
 
     def starts(self) -> list[Start]:
         """How every member starts."""
@@ -233,6 +241,17 @@ def _check_maker(name: str, value: Any) -> None:
         signature.bind()
     except TypeError as error:
         raise ValueError(f"{name}={value.__qualname__} cannot be called without arguments: {error}") from None
+
+
+def _loggers(given: Any) -> tuple[Any, ...]:
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise ValueError(f"loggers={given!r} is no list: write loggers=({given!r},)")
+    for each in given:
+        if not isinstance(each, str):
+            _check_maker("loggers", each)
+        elif each not in LOGGERS:
+            raise ValueError(f"logger {each!r} is unknown: use {', '.join(LOGGERS)}, or a function")
+    return tuple(given)
 
 
 def _freeze_space(search: Sampled | PBT | Tuned) -> None:

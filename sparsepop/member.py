@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from sparsepop.ledger import Costs, measure_costs
 from sparsepop.masks import Masks, prunable_names
 from sparsepop.methods.base import Method
-from sparsepop.models import build
+from sparsepop.models import Model, Task, blank, build, is_own, model_name
 from sparsepop.optim import scale_learning_rate
 from sparsepop.ranks import Ranks
 from sparsepop.recipe import Recipe
@@ -23,15 +23,8 @@ from sparsepop.seeds import mix
 
 State = dict[str, Any]
 ALONE = Ranks()
-_COSTS: dict[tuple[str, Task, tuple[str, ...]], Costs] = {}
-
-
-@dataclass(frozen=True)
-class Task:
-    """What a network must fit: images of `shape` (C, H, W) in `classes` classes."""
-
-    shape: tuple[int, int, int]
-    classes: int
+_FORWARD = zlib.crc32(b"forward")
+_COSTS: dict[tuple[Model, Task, tuple[str, ...]], Costs] = {}
 
 
 @dataclass(frozen=True)
@@ -74,7 +67,7 @@ class Member:
         names = [name for name in prunable_names(model) if name not in recipe.keep_dense]
         bare = dict(model.named_parameters(remove_duplicate=False))
         if missing := [name for name in recipe.keep_dense if name not in bare]:
-            raise ValueError(f"keep_dense names no weight of {recipe.model}: {missing[0]!r}")
+            raise ValueError(f"keep_dense names no weight of {model_name(recipe.model)}: {missing[0]!r}")
         total = sum(bare[name].numel() for name in names)
         for method in recipe.methods:
             method.surgery(model, names)
@@ -125,9 +118,8 @@ class Member:
         """A member of `recipe` that goes on from `state`, its own or another's; the recipe's hyperparameters
         stand.
         """
-        with torch.device("meta"):
-            bare = build(recipe.model, task.shape, task.classes)
-        member = cls(recipe, seed, task, bare.to_empty(device=device), torch.device(device), ranks)
+        bare = blank(recipe.model, task.shape, task.classes, device)
+        member = cls(recipe, seed, task, bare, torch.device(device), ranks)
         member.load(state)
         return member
 
@@ -210,6 +202,16 @@ class Member:
         if self.recipe.precision != "bfloat16":
             return nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
+
+    def seed_forward(self) -> None:
+        """Layers that draw numbers themselves (dropout) draw them from (seed, step, rank): torch's own
+        generators are seeded. Our networks have none."""
+        if not is_own(self.recipe.model):
+            return
+        seed = mix(self.seed, self.step, _FORWARD, self.ranks.rank)
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
 
     def prepare(self, images: Tensor) -> Tensor:
         """`images` (N, C, H, W) in the memory format and type that the model works in."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from torch import nn
+
 from sparsepop.methods.base import Method
+from sparsepop.models import Model
 from sparsepop.optim import SGD, AdamW
 from sparsepop.ranks import NORMS
 
@@ -15,6 +18,7 @@ PRECISIONS = ("float32", "bfloat16", "float64")
 class Recipe:
     """Everything that decides how one network is trained, but for its seed and its data.
 
+    `model` is a name of ours or another's network (`sparsepop.models.build` says what it may be).
     `steps` and `report` count optimizer steps; `batch` is the global batch; `keep_dense` names prunable
     weights that stay dense and out of every count of prunable weights; `clip` bounds the gradient's norm,
     taken over alive weights only. `bfloat16` means autocast over float32 weights; `float64` is for tests.
@@ -23,7 +27,7 @@ class Recipe:
     Raises ValueError where a value cannot work, also when a method would not settle within `steps`.
     """
 
-    model: str
+    model: Model
     steps: int
     methods: tuple[Method, ...] = ()
     optimizer: SGD | AdamW = field(default_factory=SGD)
@@ -37,6 +41,7 @@ class Recipe:
     norms: str = "synchronised"
 
     def __post_init__(self) -> None:
+        _check_model(self.model)
         if self.steps < 1 or self.batch < 1:
             raise ValueError(
                 f"steps and batch must be at least 1, got steps={self.steps} and batch={self.batch}"
@@ -70,3 +75,14 @@ class Recipe:
                 f"{type(method).__name__} settles at step {method.settled_at()}, "
                 f"after the last step {self.steps}: shorten its schedule or train longer"
             )
+
+
+def _check_model(model: Model) -> None:
+    if isinstance(model, nn.Module) or not (isinstance(model, str) or callable(model)):
+        raise ValueError(
+            f"model is a {type(model).__name__}: give a name, or a function that makes a network each time"
+        )
+    try:
+        hash(model)
+    except TypeError:
+        raise ValueError(f"model {model!r} cannot be hashed: make it a function, or frozen") from None

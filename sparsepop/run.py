@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from sparsepop.config import ConfigError, config_modules, load
+from sparsepop.config import ConfigError, config_folder, config_modules, load
 from sparsepop.experiment import Experiment
 from sparsepop.results import ResultsError
 from sparsepop.storage import Storage, StorageError
@@ -41,8 +41,8 @@ def _run(flags: argparse.Namespace) -> int:
 
     experiment = preflight.with_flags(experiment, flags.members, flags.workers)
     storage = Storage(flags.storage).child(experiment.name)
-    preflight.check_experiment(experiment)
-    preflight.check_storage(experiment, storage, fresh=flags.fresh)
+    largest = preflight.check_experiment(experiment)
+    preflight.check_storage(experiment, storage, fresh=flags.fresh, largest=largest)
     failed: dict[int, str] = {}
     if flags.fresh or launch.unfinished(experiment, storage):
         failed = _train(experiment, storage, flags)
@@ -66,7 +66,7 @@ def _train(experiment: Experiment, storage: Storage, flags: argparse.Namespace) 
             places = launch.places_for(experiment, nodes)
             check_shared(storage)
             preflight.begin(experiment, storage, fresh=flags.fresh)
-            return launch.train_all(experiment, storage, places)
+            return launch.train_all(experiment, storage, places, config_folder(flags.config))
     except (ResourceError, ConnectionError) as error:
         raise ConfigError(" ".join(str(error).split())) from error
 

@@ -145,6 +145,7 @@ def _train_to(member: Member, data: Batches, stop: int) -> tuple[float, float]:
     member.agree()
     while member.step < stop:
         lr = member.set_learning_rate()
+        member.seed_forward()
         batch = data.batch(member.seed, member.step, recipe.batch, augment=recipe.augment, **part)
         train_step(member, *batch)
         member.agree()

@@ -99,7 +99,10 @@ class PhaseDyReLU(Method):
     def surgery(self, model: nn.Module, names: Sequence[str]) -> None:
         device = next(model.parameters()).device
         for parent, name, channels in list(_slots(model)):
-            setattr(parent, name, DyReLU(channels, self.reduction, self.blend, device))
+            unit = DyReLU(channels, self.reduction, self.blend, device)
+            slot = getattr(parent, name)
+            unit.channels, unit.inplace = slot.channels, slot.inplace
+            setattr(parent, name, unit)
 
     def adapt(self, member: Member, state: Mapping[str, Any]) -> None:
         # another member's phase may have been shorter or longer than this one's: its state says
@@ -144,7 +147,7 @@ class PhaseDyReLU(Method):
         for part in list(member.model.modules()):
             for name, child in part.named_children():
                 if isinstance(child, DyReLU):
-                    setattr(part, name, Act().train(child.training))
+                    setattr(part, name, Act(child.channels, child.inplace).train(child.training))
         member.rewire()
         return sum(param.numel() for unit in units for param in unit.parameters())
 
@@ -154,13 +157,20 @@ def _units(model: nn.Module) -> list[DyReLU]:
 
 
 def _slots(model: nn.Module) -> Iterator[tuple[nn.Module, str, int]]:
-    """Every activation slot: its parent, its name there, and its channels, which the layer or norm registered
-    before it has.
+    """Every activation slot: its parent, its name there, and its channels: those it says, else those of the
+    layer or norm registered before it. ValueError where there is none, or one that cannot be a slot.
     """
+    if unfit := [name for name, part in model.named_modules() if type(part) is nn.ReLU]:
+        raise ValueError(
+            f"the ReLU {unfit[0]} cannot be replaced: it is not used, has no channels, or several numbers of "
+            "them; give every place an nn.ReLU of its own"
+        )
+    if not any(isinstance(part, Act) for part in model.modules()):
+        raise ValueError("no activation can be replaced: use nn.ReLU modules, not functions, in the network")
     parents = {child: (part, name) for part in model.modules() for name, child in part.named_children()}
     channels = 0
     for part in model.modules():
         for size in ("num_features", "out_channels", "out_features"):
             channels = int(getattr(part, size, channels))
         if isinstance(part, Act):
-            yield (*parents[part], channels)
+            yield (*parents[part], part.channels or channels)

@@ -115,6 +115,7 @@ def _trainer(job: Job, start: Start, words: Queue, folder: str) -> TorchTrainer:
 def _worker(config: dict[str, Any]) -> None:
     """What each of the group's processes does."""
     job, start, words = config["job"], config["start"], config["words"]
+    job.settle()
     torch.set_num_threads(job.threads)
     if job.gpus:
         torch.cuda.set_device(get_device())

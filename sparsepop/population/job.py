@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from functools import cache
 
@@ -14,7 +15,8 @@ from sparsepop.population.client import Client
 @dataclass(frozen=True)
 class Job:
     """What all trials of an experiment share: the experiment, where it is kept, the exchange (None where
-    members never take over each other's states), and what each of a member's processes may use."""
+    members never take over each other's states), what each of a member's processes may use, and the config's
+    folder."""
 
     experiment: Experiment
     root: str
@@ -23,6 +25,12 @@ class Job:
     device: str
     cpus: float = 1.0
     gpus: float = 0.0
+    folder: str = ""
+
+    def settle(self) -> None:
+        """Let this process import what lies in the folder of the config, which is on its machine or not."""
+        if self.folder and self.folder not in sys.path:
+            sys.path.insert(0, self.folder)
 
 
 def task_of(job: Job) -> Task:

@@ -18,6 +18,7 @@ from sparsepop.population.board import welcome
 from sparsepop.population.client import ActorClient
 from sparsepop.population.exchange import start_exchange
 from sparsepop.population.job import Job
+from sparsepop.population.loggers import made_loggers
 from sparsepop.population.places import CROWD, Places, plan_places
 from sparsepop.population.trial import run_member
 from sparsepop.population.tuned import Guides, guides
@@ -48,7 +49,7 @@ Nodes = list[Mapping[str, float]]
 def cluster(address: str | None) -> Iterator[Nodes]:
     """Connect to the cluster at `address`, or start one on this machine; yields what each of its nodes has.
 
-    ConnectionError when there is none at `address`.
+    ConnectionError when there is none at `address`, or none starts.
     """
     os.environ.update({name: os.environ.get(name, value) for name, value in SETTINGS.items()})
     quiet: dict[str, Any] = {
@@ -58,7 +59,7 @@ def cluster(address: str | None) -> Iterator[Nodes]:
     }
     if address is None:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-        ray.init(address="local", include_dashboard=False, **quiet)
+        _start(quiet)
     else:
         _check_reachable(address)
         ray.init(address=address, **quiet)
@@ -66,6 +67,16 @@ def cluster(address: str | None) -> Iterator[Nodes]:
         yield [node["Resources"] for node in ray.nodes() if node["Alive"]]
     finally:
         ray.shutdown()
+
+
+def _start(settings: Mapping[str, Any]) -> None:
+    try:
+        ray.init(address="local", include_dashboard=False, **settings)
+    except Exception as error:  # Ray raises nothing narrower when its processes take too long
+        raise ConnectionError(
+            f"Ray did not start on this machine ({error}): run the command again when the machine is less "
+            "busy, or with --address on a running cluster"
+        ) from error
 
 
 def _check_reachable(address: str) -> None:
@@ -96,9 +107,10 @@ def places_for(experiment: Experiment, nodes: Nodes) -> Places:
     return plan_places(len(experiment.starts()), experiment.resources, nodes, crowd=crowd)
 
 
-def train_all(experiment: Experiment, storage: Storage, places: Places) -> dict[int, str]:
+def train_all(experiment: Experiment, storage: Storage, places: Places, folder: str = "") -> dict[int, str]:
     """Train all members that are not done yet, on the cluster that this process is connected to; returns who
-    failed for good, and why."""
+    failed for good, and why. Members find modules in `folder`, where their machine has it."""
+    loggers = made_loggers(experiment, storage)
     members = [start.member for start in unfinished(experiment, storage)]
     guided = guides(experiment, storage, members)
     members = guided.members
@@ -116,13 +128,14 @@ def train_all(experiment: Experiment, storage: Storage, places: Places) -> dict[
         places.device,
         places.cpus,
         places.gpus,
+        folder,
     )
     population = len(experiment.starts())
     watch = Watch(storage, exchange, experiment.name, population, population - len(members))
     with tempfile.TemporaryDirectory(prefix="sparsepop-", ignore_cleanup_errors=True) as scratch:
         try:
             if members:  # else a scheduler had stopped the last ones when the run before ended
-                _tuner(job, guided, places, watch, scratch).fit()
+                _tuner(job, guided, places, [watch, *loggers], scratch).fit()
         finally:
             watch.close()
             if exchange is not None:
@@ -130,7 +143,9 @@ def train_all(experiment: Experiment, storage: Storage, places: Places) -> dict[
     return watch.failed
 
 
-def _tuner(job: Job, guided: Guides, places: Places, watch: Watch, scratch: str) -> tune.Tuner:
+def _tuner(
+    job: Job, guided: Guides, places: Places, callbacks: list[tune.Callback], scratch: str
+) -> tune.Tuner:
     alone = job.experiment.resources.workers == 1
     # a data-parallel member's trial only waits for its workers, which have places of their own
     wanted = {"CPU": places.cpus, "GPU": places.gpus} if alone else {"CPU": SLIVER}
@@ -157,7 +172,7 @@ def _tuner(job: Job, guided: Guides, places: Places, watch: Watch, scratch: str)
             # Tune's own files are never read: results and states are ours
             storage_path=scratch,
             failure_config=tune.FailureConfig(max_failures=RETRIES),
-            callbacks=[watch],
+            callbacks=callbacks,
             verbose=0,
         ),
     )

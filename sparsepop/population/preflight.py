@@ -15,7 +15,12 @@ from sparsepop.config import ConfigError, describe
 from sparsepop.data import KNOWN, Data, open_data
 from sparsepop.describe import differences
 from sparsepop.experiment import PBT, Experiment, Grid, Search
+from sparsepop.ledger import state_bytes
 from sparsepop.member import Member, Task
+from sparsepop.models import model_name
+from sparsepop.optim import AdamW
+from sparsepop.population.loggers import check_loggers
+from sparsepop.population.room import check_room, needed_bytes
 from sparsepop.population.rules import impossible
 from sparsepop.population.tuned import check_tuned
 from sparsepop.recipe import Recipe
@@ -53,15 +58,17 @@ def located(where: str) -> str:
     return str(folder.resolve()) if not named and folder.is_dir() else where
 
 
-def check_experiment(experiment: Experiment) -> None:
-    """Open the data set and build a member of every kind; ConfigError says what cannot work."""
+def check_experiment(experiment: Experiment) -> int:
+    """Open the data set and build a member of every kind; ConfigError says what cannot work. Returns the
+    bytes of the largest member's state, roughly."""
     check_tuned(experiment)
+    check_loggers(experiment)
     recipes = [experiment.recipe(dict(start.hp)) for start in experiment.starts()]
     generations = min(-(-recipe.steps // experiment.generation) for recipe in recipes)
     if reason := impossible(experiment.search, generations) or unlike(experiment, recipes):
         raise ConfigError(reason)
     try:
-        _build(experiment, recipes)
+        return _build(experiment, recipes)
     except (ValueError, OSError, pa.ArrowException) as error:
         raise ConfigError(" ".join(str(error).split())) from error
 
@@ -71,14 +78,15 @@ def unlike(experiment: Experiment, recipes: Iterable[Recipe]) -> str | None:
     if not isinstance(experiment.search, PBT):
         return None
     for name in ("steps", "density", "model"):
-        values = sorted({getattr(recipe, name) for recipe in recipes})
+        found = {getattr(recipe, name) for recipe in recipes}
+        values = sorted({model_name(each) for each in found} if name == "model" else found)
         if len(values) > 1:
             shown = ", ".join(map(str, values[:5]))
             return f"members of a population must agree on {name}, these have {shown}: fix it, or use Sampled"
     return None
 
 
-def _build(experiment: Experiment, recipes: Iterable[Recipe]) -> None:
+def _build(experiment: Experiment, recipes: Iterable[Recipe]) -> int:
     data = open_data(experiment.data)
     kinds: dict[object, Recipe] = {}
     for recipe in recipes:
@@ -89,11 +97,10 @@ def _build(experiment: Experiment, recipes: Iterable[Recipe]) -> None:
             )
         methods = tuple(type(method) for method in recipe.methods)
         kinds.setdefault((recipe.model, recipe.keep_dense, methods, recipe.density), recipe)
-    for recipe in kinds.values():
-        _check_member(experiment, recipe, data)
+    return max(_check_member(experiment, recipe, data) for recipe in kinds.values())
 
 
-def _check_member(experiment: Experiment, recipe: Recipe, data: Data) -> None:
+def _check_member(experiment: Experiment, recipe: Recipe, data: Data) -> int:
     member = Member.build(recipe, experiment.seed, Task(data.shape, data.classes))
     # a schedule gets there only after hours, a budget that is too small for it is known now
     member.masks.allocate(recipe.density)
@@ -110,11 +117,22 @@ def _check_member(experiment: Experiment, recipe: Recipe, data: Data) -> None:
         raise ConfigError(
             f"no report has a score called {experiment.score!r}: use one of {', '.join(known + measured)}"
         )
+    return _state_bytes(member)
 
 
-def check_storage(experiment: Experiment, storage: Storage, *, fresh: bool) -> None:
-    """Raise StorageError where nothing can be written, ConfigError where something else lies already; leaves
-    everything as it was."""
+def _state_bytes(member: Member) -> int:
+    """What a state of `member` will take: weights, masks, and the optimizer's buffers, which are not there
+    yet."""
+    buffers = 2 if isinstance(member.recipe.optimizer, AdamW) else 1
+    weights = state_bytes(member.model.parameters())
+    rest = state_bytes(member.model.buffers()) + state_bytes(member.masks.tensors.values())
+    return (1 + buffers) * weights + rest
+
+
+def check_storage(experiment: Experiment, storage: Storage, *, fresh: bool, largest: int = 0) -> None:
+    """Raise StorageError where nothing can be written or too little room is left for the members' states of
+    about `largest` bytes each, ConfigError where something else lies already; leaves everything as it was."""
+    check_room(storage, needed_bytes(len(experiment.starts()), largest))
     _probe(storage)
     if storage.exists(NOTE):
         changes = differences(json.loads(storage.read(NOTE)), describe(experiment))

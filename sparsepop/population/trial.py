@@ -22,7 +22,7 @@ from sparsepop.population.harvest import harvest
 from sparsepop.population.job import Job, cached_data, task_of
 from sparsepop.population.notice import leaving, own_node
 from sparsepop.population.pulse import Pulse
-from sparsepop.population.records import NoRecords, Records, score_of
+from sparsepop.population.records import NoRecords, Records, report_row, score_of
 from sparsepop.population.rules import Assignment
 from sparsepop.population.snapshot import DamagedState, Snapshot, decode, encode
 from sparsepop.population.states import StateFiles
@@ -38,6 +38,7 @@ Tell = Callable[[dict[str, Any]], None]
 def run_member(config: dict[str, Any], job: Job) -> None:
     """The function that Tune runs: one member from its newest state to its end. Tune sees one result for each
     generation."""
+    job.settle()
     gc.collect()  # in a process that another member has left
     start = start_of(job.experiment, Storage(job.root), config["member"])
     if job.experiment.resources.workers > 1:
@@ -284,7 +285,16 @@ class MemberTrial:
             "seconds": report.seconds,
             "waiting": False,
             "final": report.final,
+            **self._shown(report, score),
         }
+
+    def _shown(self, report: Report, score: float) -> dict[str, Any]:
+        """What loggers are told besides, where there are any."""
+        if not self.job.experiment.loggers:
+            return {}
+        row = {name: value for name, value in report_row(report).items() if not isinstance(value, dict)}
+        numbers = {"numbers": dict(report.numbers), "hp": to_json(self.hp)}
+        return {"report": {"row": {**row, "score": score}, **numbers}}
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from sparsepop.masks import Masks
 from sparsepop.member import Member
 from sparsepop.methods import Superpose
 from sparsepop.methods.cheap import recall
-from sparsepop.models import build
+from sparsepop.models import blank, model_name
 from sparsepop.tickets.ticket import Provenance, Ticket
 
 
@@ -26,7 +26,12 @@ def take(member: Member, provenance: Provenance | None = None) -> Ticket:
         )
     _check_plain(member)
     return ticket_of(
-        member.recipe.model, member.task.shape, member.task.classes, member.model, member.masks, provenance
+        model_name(member.recipe.model),
+        member.task.shape,
+        member.task.classes,
+        member.model,
+        member.masks,
+        provenance,
     )
 
 
@@ -34,14 +39,13 @@ def take_cheap(member: Member, provenance: Provenance | None = None) -> list[Tic
     """The tickets that a `Superpose` among the member's methods remembers, oldest first: the networks that
     its own was made of. None where other methods had changed the architecture when they were taken.
     """
-    with torch.device("meta"):
-        names = build(member.recipe.model, member.task.shape, member.task.classes).state_dict().keys()
+    names = blank(member.recipe.model, member.task.shape, member.task.classes).state_dict().keys()
     methods = [method for method in member.recipe.methods if isinstance(method, Superpose)]
     found = [each for method in methods for each in recall(member.memory_of(method), member)]
     source = provenance or Provenance()
     return [
         Ticket(
-            member.recipe.model,
+            model_name(member.recipe.model),
             member.task.shape,
             member.task.classes,
             *_parts(each.state, each.masks),
@@ -70,10 +74,8 @@ def load(ticket: Ticket, device: str | torch.device = "cpu") -> tuple[nn.Module,
     """The network in evaluation mode, and its masks. ValueError where this version's architecture of that
     name has other parameters.
     """
-    with torch.device("meta"):
-        bare = build(ticket.model, ticket.shape, ticket.classes)
     state = ticket.state()
-    model = bare.to_empty(device=device).to(dtype=_dtype(state))
+    model = blank(ticket.model, ticket.shape, ticket.classes, device).to(dtype=_dtype(state))
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
@@ -102,12 +104,11 @@ def _dtype(state: dict[str, Tensor]) -> torch.dtype:
 
 
 def _check_plain(member: Member) -> None:
-    with torch.device("meta"):
-        bare = build(member.recipe.model, member.task.shape, member.task.classes)
+    bare = blank(member.recipe.model, member.task.shape, member.task.classes)
     found, wanted = ([(n, type(part)) for n, part in each.named_modules()] for each in (member.model, bare))
     if found != wanted or member.model.state_dict().keys() != bare.state_dict().keys():
         raise ValueError(
-            f"no ticket from this network: it is no plain {member.recipe.model}; finish it first"
+            f"no ticket from this network: it is no plain {model_name(member.recipe.model)}; finish it first"
         )
     masks = member.masks
     if any(bool(param.detach()[~masks.tensors[name]].any()) for name, param in masks.params.items()):

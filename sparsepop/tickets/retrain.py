@@ -9,6 +9,7 @@ import torch
 
 from sparsepop.budgets import check_density
 from sparsepop.methods.base import Method
+from sparsepop.models import model_name
 from sparsepop.storage import Storage
 from sparsepop.tickets.store import TicketStore
 from sparsepop.tickets.ticket import Ticket
@@ -68,7 +69,7 @@ def _check_fits(ticket: Ticket, member: Member) -> None:
         odd = sorted(name for name, _ in shapes.items() ^ member.masks.shapes.items())[0]
         raise ValueError(
             f"ticket {ticket.id} is a {ticket.model} for {ticket.classes} classes of {ticket.shape} images "
-            f"and does not fit this {member.recipe.model}: {odd} differs"
+            f"and does not fit this {model_name(member.recipe.model)}: {odd} differs"
         )
 
 

@@ -1,0 +1,211 @@
+"""Networks that are not ours: functions, import strings, timm and torchvision; inspected before training."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import json
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from sparsepop.describe import to_json
+from sparsepop.ledger import LAYERS, count_multiplies
+from sparsepop.masks import prunable_names
+from sparsepop.models.task import Task
+from sparsepop.nn import Act
+
+Model = str | Callable[[Task], nn.Module]
+ZOOS = ("timm", "torchvision")
+_FORMS = "give a function (Task) -> nn.Module, 'package.module:function', 'timm:NAME' or 'torchvision:NAME'"
+
+
+def model_name(model: Model) -> str:
+    """A model's name for messages and tickets; for a function `module:function`, which imports it where that
+    module can be imported."""
+    if isinstance(model, str):
+        return model
+    described = to_json(model)
+    if not isinstance(described, str):
+        return json.dumps(described)
+    function = getattr(model, "__qualname__", "")
+    module = described.removesuffix(f".{function}").removeprefix("sparsepop_config_")
+    return f"{module}:{function}" if function else described
+
+
+def build_own(model: Model, task: Task) -> nn.Module:
+    """A network that a function, an import string or a package makes, freshly initialised from torch's global
+    generator. Each `nn.ReLU` that was seen at work is an `Act` instead, so that methods can replace it.
+
+    ValueError for what cannot be made, does not give (N, classes) logits for (N, C, H, W) images, has nothing
+    to prune, or changes its weights before it uses them (weight standardisation), where no mask would hold.
+    """
+    slots = _inspected(model, task)
+    network = _made(model, task)
+    for name, channels in slots:
+        parent, _, own = name.rpartition(".")
+        slot = network.get_submodule(name)
+        setattr(network.get_submodule(parent), own, Act(channels, bool(getattr(slot, "inplace", False))))
+    return network
+
+
+@lru_cache(maxsize=64)
+def _inspected(model: Model, task: Task) -> tuple[tuple[str, int], ...]:
+    """Where activations may be replaced, and their channels; of a network that is made for this alone."""
+    name = model_name(model)
+    with torch.random.fork_rng(devices=[]):
+        first, network = _made(model, task), _made(model, task)
+        _check_tensors(name, first, network)
+        slots = _slots(name, network, task)
+        _check_weights(name, network, task)
+        _check_training(name, network, task)
+    return slots
+
+
+def _made(model: Model, task: Task) -> nn.Module:
+    name = model_name(model)
+    make = _maker(model)
+    try:
+        network = make(task)
+    except Exception as error:
+        raise ValueError(f"model {name} cannot be made for {task}: {_told(error)}") from error
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"model {name} gave a {type(network).__name__}: return an nn.Module")
+    if any(is_lazy(each) for each in (*network.parameters(), *network.buffers())):
+        _forward(name, network.eval(), task, 1)  # lazy layers learn their sizes from a blank image
+    network.train()
+    return network
+
+
+def _maker(model: Model) -> Callable[[Task], Any]:
+    if not isinstance(model, str):
+        return model
+    place, _, name = model.partition(":")
+    if place in ZOOS:
+        return partial({"timm": _timm, "torchvision": _torchvision}[place], name)
+    found: Any = _module(place, model)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if not callable(found):
+        raise ValueError(f"{place} has no function {name!r}: {_FORMS}")
+    return found
+
+
+def _module(name: str, model: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if name in ZOOS:
+            remedy = f"install it (pip install {name})"
+        else:
+            remedy = "install it on every node, add its folder to PYTHONPATH, or give the function itself"
+        raise ValueError(
+            f"model {model!r} needs {error.name!r}, which cannot be imported: {remedy}"
+        ) from error
+
+
+def _timm(name: str, task: Task) -> Any:
+    timm = _module("timm", f"timm:{name}")
+    if not timm.is_model(name):
+        raise ValueError(f"timm has no {name!r}{_like(name, timm.list_models())}")
+    return timm.create_model(name, pretrained=False, num_classes=task.classes, in_chans=task.shape[0])
+
+
+def _torchvision(name: str, task: Task) -> Any:
+    models = importlib.import_module("torchvision.models")
+    known = [each for each in models.list_models() if "/" not in each]
+    if name not in models.list_models():
+        raise ValueError(f"torchvision has no {name!r}{_like(name, known)}")
+    return models.get_model(name, weights=None, num_classes=task.classes)
+
+
+def _like(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, 5, 0.4)
+    return f": the closest of its {len(known)} models are {', '.join(near)}" if near else ""
+
+
+def _told(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"
+
+
+def _forward(name: str, network: nn.Module, task: Task, images: int) -> Any:
+    first = next(network.parameters(), torch.zeros(()))
+    dtype = torch.float32 if is_lazy(first) else first.dtype
+    try:
+        with torch.no_grad():
+            return network(torch.zeros(images, *task.shape, dtype=dtype))
+    except Exception as error:
+        raise ValueError(
+            f"model {name} takes no images of {task.shape} (channels, height, width): {_told(error)}"
+        ) from error
+
+
+def _slots(name: str, network: nn.Module, task: Task) -> tuple[tuple[str, int], ...]:
+    """Names of the ReLUs whose channels, axis 1 of what they get, are the same at every use."""
+    seen: dict[str, set[int]] = {}
+    hooks = []
+    before = [each for each, _ in network.named_parameters()]
+
+    def look(place: str, inputs: tuple[Tensor, ...]) -> None:
+        x = inputs[0]
+        seen.setdefault(place, set()).add(x.shape[1] if x.ndim in (2, 4) else 0)
+
+    for place, part in network.named_modules():
+        if type(part) is nn.ReLU:
+            hooks.append(part.register_forward_pre_hook(lambda _, x, place=place: look(place, x)))
+    output = _forward(name, network.eval(), task, 1)
+    for hook in hooks:
+        hook.remove()
+    _check_output(name, output, task, 1)
+    if before != [each for each, _ in network.named_parameters()]:
+        raise ValueError(f"model {name} makes layers in its first forward pass: make them in __init__")
+    return tuple((place, max(widths)) for place, widths in seen.items() if len(widths) == 1 and max(widths))
+
+
+def _check_output(name: str, output: Any, task: Task, images: int) -> None:
+    found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+    if found != (images, task.classes):
+        raise ValueError(
+            f"model {name} answers {found} to {images} images, not the logits ({images}, {task.classes}) "
+            "of the data's classes: give its last layer Task.classes outputs, and leave auxiliary heads out"
+        )
+
+
+def _check_weights(name: str, network: nn.Module, task: Task) -> None:
+    weights = dict.fromkeys(prunable_names(network))
+    if not weights:
+        kinds = ", ".join(kind.__name__ for kind in LAYERS)
+        raise ValueError(f"model {name} has nothing to prune: no {kinds} with a weight of its own")
+    params = {each: network.get_parameter(each) for each in weights}
+    counted = count_multiplies(network, task.shape, params)
+    if odd := [each for each in counted.macs if each not in counted.direct]:
+        raise ValueError(
+            f"model {name} computes another weight from {odd[0]} before it uses it, so that a pruned weight "
+            "would not stay zero: use plain layers there"
+        )
+
+
+def _check_training(name: str, network: nn.Module, task: Task) -> None:
+    """What comes out in training mode; the network is of no use any more afterwards."""
+    _check_output(name, _forward(name, network.train(), task, 2), task, 2)
+
+
+def _check_tensors(name: str, one: nn.Module, other: nn.Module) -> None:
+    """What a saved state leaves out must be the same in every network that is made."""
+    if {id(param) for param in one.parameters()} & {id(param) for param in other.parameters()}:
+        raise ValueError(f"model {name} gives the same network each time: make it inside of the function")
+    kept = one.state_dict().keys()
+    pairs = zip(one.named_buffers(), other.named_buffers(), strict=False)
+    for (place, value), (_, again) in pairs:
+        if place not in kept and not torch.equal(value, again):
+            raise ValueError(
+                f"model {name} draws the buffer {place} at random and keeps it out of its state, so that no "
+                "member could go on from one: register it with persistent=True"
+            )
+    if odd := sorted(kept ^ other.state_dict().keys()):
+        raise ValueError(f"model {name} is another network each time: only one of two has {odd[0]}")
