@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pandas as pd
 import pyarrow as pa
@@ -24,6 +25,14 @@ _ORDER = ("member", "step", "attempt", "time")
 
 def open_experiment(experiment: Experiment) -> Storage:
     return experiment if isinstance(experiment, Storage) else Storage(str(experiment))
+
+
+def description(experiment: Experiment) -> dict[str, Any]:
+    """What `experiment.json` says an experiment is; empty where nobody wrote it."""
+    try:
+        return json.loads(open_experiment(experiment).read("experiment.json"))
+    except FileNotFoundError:
+        return {}
 
 
 def read(experiment: Experiment, table: str, *, superseded: bool = False) -> pd.DataFrame:
