@@ -27,6 +27,8 @@ RC: Any = {
     **{"figure.facecolor": "white", "axes.titlelocation": "left", "lines.linewidth": 1.4, "savefig.dpi": 160},
     # equal figures are equal bytes
     **{"svg.hashsalt": "sparsepop", "svg.fonttype": "path", "path.simplify": True},
+    # names are no formulas, whatever is in them
+    "text.parse_math": False,
 }
 SIZE = (6.4, 3.9)  # inches: 9 points are readable where it fills a telephone's screen
 

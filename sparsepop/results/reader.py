@@ -17,6 +17,7 @@ from sparsepop.storage import Storage
 
 Experiment: TypeAlias = "str | Path | Storage"
 
+COMMAND = "command.txt"  # in an experiment: the command that last trained it
 _READERS = 16  # they fetch, one thread decodes: on object stores the time goes into waiting for small parts
 # an attempt starts with the exchange after the state that it goes on from
 _OF_EXCHANGES = ("exploit", "lost")
