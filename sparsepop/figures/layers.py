@@ -88,6 +88,9 @@ def coefficients(layers: pd.DataFrame, member: int, step: int | None = None) -> 
             axes.plot(*zip(*known, strict=True), **series(index), label=label)
         _guides(axes)
         axes.set(xscale="log", yscale="log", xlabel="|weight| (middle of its decade)")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_minor_formatter(NullFormatter())
         axes.set_ylabel("|coefficient| (geometric mean)")
         axes.set_title(f"member {member}, step {rows['step'].iloc[0]}: coefficients against weights")
         figure.legend(loc="outside right upper", fontsize=8.0)

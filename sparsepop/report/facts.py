@@ -35,7 +35,7 @@ def tiles(storage: Storage, board: pd.DataFrame, reports: pd.DataFrame) -> list[
     statuses = ", ".join(f"{number} {status}" for status, number in board["status"].value_counts().items())
     spent, dense = newest["train_flops"].sum(), newest["dense_flops"].max()
     density = f"{percent_text(best['density'])} of its prunable weights alive"
-    validation, exploits = _with_unit(best["validation_accuracy"]), len(lineage(storage))
+    exploits = len(lineage(storage))
     return [
         ("best member", f"m{best['member']}", f"score {shown(best['score'], '{:.4f}'.format)}"),
         (
