@@ -33,7 +33,7 @@ def accuracy_density(runs: pd.DataFrame, published: pd.DataFrame | None = None) 
     if published is not None and not published.empty:
         printed = need(published, "published numbers", PUBLISHED)
     sparse = list(_by_label(runs[~runs["dense"]]))
-    with sheet(8.0, 5.0) as figure:
+    with sheet(6.4, 4.9) as figure:
         axes = figure.add_subplot()
         there = [runs["density"]] if printed is None else [runs["density"], printed["density"]]
         density_axis(axes, pd.concat(there))
@@ -45,7 +45,7 @@ def accuracy_density(runs: pd.DataFrame, published: pd.DataFrame | None = None) 
         split = f"{runs['split'].iloc[0]} accuracy"
         accuracy_axis(axes, split)
         axes.set_title(f"{_experiments(runs)}{split} against density, {_seeds(runs)}")
-        figure.legend(loc="outside right upper", fontsize=8.0)
+        figure.legend(loc="outside lower center", ncols=3, fontsize=8.0)
     return figure
 
 
@@ -57,7 +57,7 @@ def accuracy_flops(runs: pd.DataFrame) -> Figure:
     """
     need(runs, _RUNS, (*COLUMNS, "train_flops"))
     runs = need(runs[runs["train_flops"] > 0], "runs whose reports hold train_flops")
-    with sheet(8.0, 5.0) as figure:
+    with sheet(6.4, 4.9) as figure:
         axes = figure.add_subplot()
         for index, (label, rows) in enumerate(_by_label(runs)):
             style = _dense_style(index) if rows["dense"].all() else series(index)
@@ -69,7 +69,7 @@ def accuracy_flops(runs: pd.DataFrame) -> Figure:
         axes.set_xlabel("training FLOPs of a run")
         accuracy_axis(axes, f"{runs['split'].iloc[0]} accuracy")
         axes.set_title(f"{_experiments(runs)}what accuracy costs in training")
-        figure.legend(loc="outside right upper", fontsize=8.0)
+        figure.legend(loc="outside lower center", ncols=3, fontsize=8.0)
     return figure
 
 
@@ -135,7 +135,7 @@ def collapse_rate(runs: pd.DataFrame, classes: int) -> Figure:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.set_ylabel(f"runs below {200 / classes:.3g}% accuracy (%)")
         axes.set_title(f"{_experiments(runs)}collapse rate, {counts} runs a point")
-        figure.legend(loc="outside right upper", fontsize=8.0)
+        figure.legend(loc="outside lower center", ncols=3, fontsize=8.0)
     return figure
 
 

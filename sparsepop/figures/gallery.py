@@ -94,15 +94,18 @@ def _of_runs(runs: pd.DataFrame, printed: pd.DataFrame | None) -> Drawings:
 def _of_one(
     best: int, reports: pd.DataFrame, layers: pd.DataFrame, events: pd.DataFrame, ensembles: pd.DataFrame
 ) -> Drawings:
-    """Of the member `best`, and of what was made of all."""
-    who = f"member {best}:"
-    return {
+    """Of the member `best`, over time where it has reported more than once, and of what was made of all."""
+    who, often = f"member {best}:", (reports["member"] == best).sum() > 1
+    over_time: Drawings = {
         "learning": (f"{who} losses and accuracy", lambda: time.learning(reports, best)),
         "schedule": (f"{who} density, learning rate and phase", lambda: time.schedule(reports, best)),
         "remaining": (f"{who} how much of each layer is alive", lambda: inside.remaining(layers, best)),
         "thresholds": (f"{who} its trained thresholds", lambda: inside.thresholds(layers, best)),
-        "coefficients": (f"{who} coefficients against weights", lambda: inside.coefficients(layers, best)),
         "gradients": (f"{who} whether gradients reach each stage", lambda: inside.gradients(reports, best)),
+    }
+    return {
+        **(over_time if often else {}),
+        "coefficients": (f"{who} coefficients against weights", lambda: inside.coefficients(layers, best)),
         "gap": (f"{who} which layers were dense when", lambda: methods.gap_schedule(events, best)),
         "superposition": (f"{who} the tickets it is made of", lambda: methods.superposition(events, best)),
         "calibration": (

@@ -18,7 +18,7 @@ from sparsepop.results.table import base_name
 from sparsepop.storage import Storage
 
 HEAVY = 500_000  # bytes of SVG beyond which a PNG takes less
-_EM, _LEAST = 8.0, 4.2  # rem for each inch of a figure: at most, and at least before it scrolls
+_EM, _LEAST = 8.0, 3.4  # rem for each inch of a figure: at most, and at least before it scrolls
 
 
 @dataclass(frozen=True)
