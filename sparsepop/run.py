@@ -12,7 +12,8 @@ from rich.console import Console
 
 from sparsepop.config import ConfigError, config_modules, load
 from sparsepop.experiment import Experiment
-from sparsepop.results import ResultsError
+from sparsepop.results import ResultsError, compact
+from sparsepop.results.compact import WORTH
 from sparsepop.results.reader import COMMAND
 from sparsepop.storage import Storage, StorageError
 
@@ -70,7 +71,10 @@ def _train(experiment: Experiment, storage: Storage, flags: argparse.Namespace) 
             check_shared(storage)
             preflight.begin(experiment, storage, fresh=flags.fresh)
             storage.write(COMMAND, f"{flags.command}\n".encode())
-            return launch.train_all(experiment, storage, places)
+            failed = launch.train_all(experiment, storage, places)
+            if not failed:
+                compact(storage, least=WORTH)
+            return failed
     except (ResourceError, ConnectionError) as error:
         raise ConfigError(" ".join(str(error).split())) from error
 

@@ -105,7 +105,7 @@ def pareto(runs: pd.DataFrame) -> Figure:
 def front(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs that are more accurate than every other with as few alive weights or fewer, fewest first."""
     ordered = runs.sort_values(["alive", "accuracy", "member"], ascending=[True, False, True])
-    before = ordered["accuracy"].cummax().shift(fill_value=-np.inf)
+    before = ordered["accuracy"].astype(float).cummax().shift().fillna(-np.inf)
     return ordered[ordered["accuracy"] > before]
 
 
