@@ -217,4 +217,4 @@ def _wide_x(axes: Axes, values: pd.Series) -> None:
 
 def _short(value: float, _: int = 0) -> str:
     """Large numbers as powers of ten, others with commas: `2e12`, `26,620`."""
-    return f"{value:.0e}".replace("e+0", "e").replace("e+", "e") if value >= 1e6 else f"{value:,.0f}"
+    return f"{value:.3g}".replace("e+", "e") if value >= 1e6 else f"{value:,.0f}"
