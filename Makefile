@@ -15,6 +15,7 @@ install: $(READY)
 demo: $(READY)
 	$(BIN)/python -m sparsepop.run tune_configs/quickstart.py --fresh
 	$(BIN)/python -m analysis.figures results/quickstart
+	@echo "one page that tells all about it: $(BIN)/python -m sparsepop.report results/quickstart"
 
 test: lint
 	$(BIN)/python -m pytest
@@ -27,6 +28,7 @@ lint: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks.step
 	$(BIN)/python -m benchmarks.exchange
+	$(BIN)/python -m benchmarks.read
 
 # uncompiled, every Ray worker would spend seconds compiling torch and ray again
 $(READY): requirements.lock pyproject.toml

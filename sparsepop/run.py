@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -11,7 +12,9 @@ from rich.console import Console
 
 from sparsepop.config import ConfigError, config_folder, config_modules, load
 from sparsepop.experiment import Experiment
-from sparsepop.results import ResultsError
+from sparsepop.results import ResultsError, compact
+from sparsepop.results.compact import WORTH
+from sparsepop.results.reader import COMMAND
 from sparsepop.storage import Storage, StorageError
 
 BAD_INPUT, MEMBERS_FAILED, INTERRUPTED = 2, 1, 130
@@ -20,6 +23,7 @@ BAD_INPUT, MEMBERS_FAILED, INTERRUPTED = 2, 1, 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     flags = _parser().parse_args(arguments)
+    flags.command = _command(sys.argv[1:] if arguments is None else arguments)
     try:
         return _run(flags)
     except (ConfigError, ResultsError, StorageError) as error:
@@ -66,9 +70,19 @@ def _train(experiment: Experiment, storage: Storage, flags: argparse.Namespace) 
             places = launch.places_for(experiment, nodes)
             check_shared(storage)
             preflight.begin(experiment, storage, fresh=flags.fresh)
-            return launch.train_all(experiment, storage, places, config_folder(flags.config))
+            storage.write(COMMAND, f"{flags.command}\n".encode())
+            failed = launch.train_all(experiment, storage, places, config_folder(flags.config))
+            if not failed:
+                compact(storage, least=WORTH)
+            return failed
     except (ResourceError, ConnectionError) as error:
         raise ConfigError(" ".join(str(error).split())) from error
+
+
+def _command(arguments: Sequence[str]) -> str:
+    """The command, as a shell takes it, to be told later; without what would delete its own results."""
+    kept = [argument for argument in arguments if argument != "--fresh"]
+    return shlex.join(["python", "-m", "sparsepop.run", *kept])
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -110,7 +110,7 @@ def test_a_run_under_tune_is_read_off_its_log() -> None:
     assert over(run, 4.0) == pytest.approx(10.0 / (2 * 4.0))
 
 
-@pytest.mark.parametrize("name", ["step", "exchange", "tune_pbt"])
+@pytest.mark.parametrize("name", ["step", "exchange", "tune_pbt", "read"])
 def test_help_says_what_a_script_does(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     module = importlib.import_module(f"benchmarks.{name}")
     with pytest.raises(SystemExit) as left:
@@ -135,3 +135,16 @@ def test_the_steps_that_are_compared_do_what_they_say() -> None:
     held = held_bytes(member)
     assert held["parameters"] == held["optimizer"] == 4 * 266_610
     assert held["masks"] == 266_200
+
+
+def test_reading_is_measured_before_and_after_compaction(capsys: pytest.CaptureFixture[str]) -> None:
+    from benchmarks.read import main
+
+    assert main(["--quick"]) == 0
+    rows = {
+        line.split("│")[1].strip(): line.split("│")
+        for line in capsys.readouterr().out.splitlines()
+        if "│" in line
+    }
+    assert [cell.strip() for cell in rows["as members left it"][2:4]] == ["60", "400"]
+    assert [cell.strip() for cell in rows["compacted"][2:4]] == ["2", "400"]

@@ -180,3 +180,8 @@ def test_a_cluster_that_is_not_there(
     assert printed.startswith("sparsepop: no Ray cluster answers at 127.0.0.1:1 (")
     assert len(printed.splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_the_command_that_is_kept_repeats_and_never_deletes() -> None:
+    kept = run._command(["my config.py", "--fresh", "--data", "a b", "--members", "4"])
+    assert kept == "python -m sparsepop.run 'my config.py' --data 'a b' --members 4"

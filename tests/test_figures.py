@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch
 
-from analysis import figures
+from analysis.figures import main
+from sparsepop import figures
 from sparsepop.storage import Storage
 from tests.populations import write_family, write_grid, write_member
 
@@ -40,12 +41,12 @@ def seeds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tree(family: Path) -> Figure:
-    return figures.population(family)
+    return figures.population(figures.load_population(family))
 
 
 @pytest.fixture(scope="module")
 def spread(seeds: Path) -> Figure:
-    return figures.grid(seeds)
+    return figures.accuracy_density(figures.load_runs(seeds))
 
 
 def titled(figure: Figure, start: str) -> Axes:
@@ -73,7 +74,7 @@ def points(axes: Axes, label: str) -> list[tuple[float, float]]:
 def test_each_member_is_a_line_through_its_scores(tree: Figure) -> None:
     axes = titled(tree, "family")
     assert axes.get_title(loc="left") == "family: 3 members, 3 exploits; best is member 0 with 0.9900"
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("step", "validation accuracy")
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("step (optimizer steps)", "validation accuracy (%)")
     assert {each.get_label() for each in axes.get_lines()} == {"ancestry", "member 0", "member 1", "member 2"}
     assert points(axes, "member 0") == [(100, 0.1), (200, 0.5), (300, 0.98), (400, 0.99)]
 
@@ -136,7 +137,7 @@ def test_a_large_population(tmp_path: Path) -> None:
         write_member(
             Storage(str(tmp_path)), member, {"lr": 10.0**-member}, [0.5, member / 50], status="started"
         )
-    figure = figures.population(tmp_path)
+    figure = figures.population(figures.load_population(tmp_path))
     labels = [label.get_text() for label in titled(figure, "rank").get_yticklabels()]
     assert labels[0] == "1: m21"
     assert labels[-1] == "22: m0"
@@ -147,7 +148,7 @@ def test_a_large_population(tmp_path: Path) -> None:
 def test_a_member_that_has_not_reported_yet(tmp_path: Path) -> None:
     write_member(Storage(str(tmp_path)), 0, {"lr": 1}, [0.5], status="started")
     write_member(Storage(str(tmp_path)), 1, {"lr": 2}, [], status="started")
-    figure = figures.population(tmp_path)
+    figure = figures.population(figures.load_population(tmp_path))
     assert points(titled(figure, tmp_path.name), "member 1") == []
     assert points(titled(figure, "lr"), "member 1") == [(0, 2), (0, 2)]
 
@@ -155,7 +156,7 @@ def test_a_member_that_has_not_reported_yet(tmp_path: Path) -> None:
 @pytest.mark.parametrize("scores", [[0.5, 1.0], [1.0, 1.0], [0.99, 0.99], [-3.0, 12.0], [0.2, 0.3]])
 def test_any_score_can_be_drawn(tmp_path: Path, scores: list[float]) -> None:
     write_member(Storage(str(tmp_path)), 0, {"lr": 1}, scores)
-    figure = figures.population(tmp_path)
+    figure = figures.population(figures.load_population(tmp_path))
     figure.draw_without_rendering()
     low, high = titled(figure, tmp_path.name).get_ylim()
     assert low < min(scores)
@@ -197,16 +198,16 @@ def test_labels_leave_out_what_says_the_density_or_is_shared(tmp_path: Path) -> 
     ):
         hp = {"method": method, "sparsity": sparsity, "interval": interval, "steps": 7}
         write_member(storage, member, hp, [0.5], density=1 - sparsity)
-    _, runs, column = figures.load_runs(tmp_path)
+    runs = figures.load_runs(tmp_path)
     assert runs["label"].tolist() == ["set interval=10", "rigl interval=10", "rigl interval=99"]
-    assert column == "test_accuracy"
+    assert set(runs["split"]) == {"test"}
 
 
 def test_a_running_grid_shows_validation(tmp_path: Path) -> None:
     for member in range(2):
         write_member(Storage(str(tmp_path)), member, {"lr": 1}, [0.5], status="started")
-    (axes,) = figures.grid(tmp_path).axes
-    assert axes.get_ylabel() == "validation accuracy"
+    (axes,) = figures.accuracy_density(figures.load_runs(tmp_path)).axes
+    assert axes.get_ylabel() == "validation accuracy (%)"
 
 
 MODULE = """
@@ -236,7 +237,7 @@ def test_the_command_draws_what_fits_where_it_is_told(
     seeds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert figures.fitting(seeds) == "grid"
-    assert figures.main([str(seeds), "--out", str(tmp_path / "new" / "a.svg")]) == 0
+    assert main([str(seeds), "--out", str(tmp_path / "new" / "a.svg")]) == 0
     assert capsys.readouterr().out == f"{tmp_path}/new/a.svg\n"
     assert "<svg" in (tmp_path / "new" / "a.svg").read_text()
 
@@ -250,7 +251,7 @@ def test_wrong_input_exits_with_one_line(
         ([str(tmp_path / "empty")], "holds no reports"),
         ([str(family), "--out", str(tmp_path / "picture.doc")], "use .png"),
     ):
-        assert figures.main(arguments) == 2
+        assert main(arguments) == 2
         printed = capsys.readouterr()
         assert told in printed.err
         assert printed.err.count("\n") == 1

@@ -22,7 +22,8 @@ MODULES = {
 LAYERS: list[set[str]] = [
     {"__init__", "schedule", "seeds", "space", "budgets", "storage", "describe"},
     {"experiment", "results"},
-    {"config"},
+    {"config", "figures"},
+    {"report"},
     {"nn", "masks", "ledger", "data", "optim", "ranks", "bits", "outputs", "overlaps"},
     {"averaging"},
     {"models", "methods"},
@@ -102,6 +103,7 @@ def test_the_table_knows_the_tree() -> None:
     [
         ("sparsepop.train, sparsepop.data, sparsepop.models, sparsepop.methods", "ray"),
         ("sparsepop.results, sparsepop.storage, sparsepop.config, sparsepop.population.rules", "ray torch"),
+        ("sparsepop.figures, sparsepop.report", "ray torch matplotlib.pyplot"),
     ],
 )
 def test_what_is_loaded_with_it(loaded: str, absent: str) -> None:

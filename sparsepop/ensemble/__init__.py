@@ -2,6 +2,7 @@
 
 from sparsepop.ensemble.combine import HOW, combine
 from sparsepop.ensemble.costs import Cost, cost_of
+from sparsepop.ensemble.frames import lines, overlaps, reliability
 from sparsepop.ensemble.lines import Point, barrier, interpolate, line
 from sparsepop.ensemble.quality import Quality, assess, disagreement, fit_temperature
 from sparsepop.ensemble.setting import Setting
@@ -25,6 +26,9 @@ __all__ = [
     "greedy",
     "interpolate",
     "line",
+    "lines",
+    "overlaps",
+    "reliability",
     "same_mask",
     "superpose",
     "vote",

@@ -55,12 +55,20 @@ def calibration_error(logits: Tensor, labels: Tensor, bins: int = BINS) -> float
     """Expected calibration error (Guo et al. 2017, "On calibration of modern neural networks", equation 3):
     |accuracy - confidence| over equally wide bins of confidence (lo, hi], weighted by their share of samples.
     """
+    found = bins_of(logits, labels, bins)
+    return sum(share * abs(right - confidence) for confidence, right, share in found if share > 0)
+
+
+def bins_of(logits: Tensor, labels: Tensor, bins: int = BINS) -> list[tuple[float, float, float]]:
+    """For each of equally wide bins of confidence (lo, hi]: mean confidence, accuracy, and the share of all
+    samples that it has; NaN, NaN, 0 for an empty one.
+    """
     confidence, answer = logits.double().softmax(1).max(1)
-    right = (answer == labels).double()
     place = (confidence * bins).ceil().long().clamp(1, bins) - 1
-    gaps = torch.zeros(bins, dtype=torch.float64, device=logits.device)
-    gaps.index_add_(0, place, right - confidence)
-    return float(gaps.abs().sum() / len(labels))
+    rows = torch.stack([confidence, (answer == labels).double(), torch.ones_like(confidence)])
+    sums = torch.zeros(3, bins, dtype=torch.float64, device=logits.device).index_add_(1, place, rows)
+    found = torch.stack([sums[0] / sums[2], sums[1] / sums[2], sums[2] / len(labels)], 1)
+    return [(confidence, right, share) for confidence, right, share in found.tolist()]
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:

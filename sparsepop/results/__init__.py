@@ -1,5 +1,6 @@
 """What an experiment leaves behind: tables of Parquet parts, their writer, and the ways to read them."""
 
+from sparsepop.results.compact import compact
 from sparsepop.results.hyper import hyperparameters
 from sparsepop.results.lineage import ancestors, leaderboard, lineage
 from sparsepop.results.reader import read
@@ -12,6 +13,7 @@ __all__ = [
     "ResultsError",
     "Writer",
     "ancestors",
+    "compact",
     "hyperparameters",
     "leaderboard",
     "lineage",

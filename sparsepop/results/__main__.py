@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from sparsepop.results.compact import compact
 from sparsepop.results.lineage import leaderboard
 from sparsepop.results.reader import open_experiment, read
 from sparsepop.results.schema import SCHEMAS
@@ -23,6 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         storage = open_experiment(options.path)
         _check_holds_results(storage)
+        if options.compact:
+            for table, parts in compact(storage).items():
+                print(f"{table}: {parts} parts became one")
+            return 0
         frame = read(storage, options.table).tail(options.rows) if options.table else leaderboard(storage)
     except (OSError, ValueError) as error:
         print(f"sparsepop.results: {error}", file=sys.stderr)
@@ -36,6 +41,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m sparsepop.results", description=__doc__)
     parser.add_argument("path", help="folder or URI of one experiment")
     parser.add_argument("--table", choices=list(SCHEMAS), help="print the last rows of this table instead")
+    parser.add_argument(
+        "--compact", action="store_true", help="make one file of each table's parts: reading is then quick"
+    )
     parser.add_argument("--rows", type=int, default=20, help="how many rows of it (default: 20)")
     return parser
 

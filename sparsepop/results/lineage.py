@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import pandas as pd
 
-from sparsepop.results.reader import Experiment, open_experiment, read
+from sparsepop.results.reader import Experiment, description, open_experiment, read
 from sparsepop.storage import Storage
 
 _REPORTED = ("score", "validation_accuracy", "test_accuracy", "density", "alive", "prunable", "seconds")
@@ -84,10 +82,7 @@ def leaderboard(experiment: Experiment) -> pd.DataFrame:
 
 def _mode(storage: Storage) -> str:
     """Whether the highest (max) or the lowest (min) score of an experiment is the best."""
-    try:
-        return str(json.loads(storage.read("experiment.json")).get("mode", "max"))
-    except FileNotFoundError:
-        return "max"
+    return str(description(storage).get("mode", "max"))
 
 
 def _hp_now(members: pd.DataFrame, events: pd.DataFrame) -> pd.Series:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sparsepop.results.convert import conform, to_frame
-from sparsepop.results.schema import SCHEMA_VERSION, ResultsError, schema_of, version_of
+from sparsepop.results.schema import PARTS_KEY, SCHEMA_VERSION, ResultsError, schema_of, version_of
 from sparsepop.storage import Storage
 
 Experiment: TypeAlias = "str | Path | Storage"
 
+COMMAND = "command.txt"  # in an experiment: the command that last trained it
+_LISTINGS = 3
 _READERS = 16  # they fetch, one thread decodes: on object stores the time goes into waiting for small parts
 # an attempt starts with the exchange after the state that it goes on from
 _OF_EXCHANGES = ("exploit", "lost")
@@ -24,6 +31,14 @@ _ORDER = ("member", "step", "attempt", "time")
 
 def open_experiment(experiment: Experiment) -> Storage:
     return experiment if isinstance(experiment, Storage) else Storage(str(experiment))
+
+
+def description(experiment: Experiment) -> dict[str, Any]:
+    """What `experiment.json` says an experiment is; empty where nobody wrote it."""
+    try:
+        return json.loads(open_experiment(experiment).read("experiment.json"))
+    except FileNotFoundError:
+        return {}
 
 
 def read(experiment: Experiment, table: str, *, superseded: bool = False) -> pd.DataFrame:
@@ -60,28 +75,67 @@ def current(rows: pd.DataFrame, members: pd.DataFrame, *, again: bool | pd.Serie
     return rows[keep].reset_index(drop=True)
 
 
+@dataclass(frozen=True)
+class Part:
+    """One file of a table: its rows, and which parts it stands for (names and digests)."""
+
+    name: str
+    digest: str
+    rows: pa.Table
+    stands_for: Mapping[str, str]
+
+
+def read_parts(storage: Storage, table: str) -> list[Part]:
+    """All parts of a table in order of their names, without those that another one stands for.
+
+    Raises as `read` does.
+    """
+    for _ in range(_LISTINGS):
+        names = [name for name in storage.names(table) if name.endswith(".parquet")]
+        if not names and not storage.exists():
+            raise FileNotFoundError(
+                f"no experiment at {storage}: check the path, or run the experiment first"
+            )
+        with suppress(FileNotFoundError):  # somebody compacts it at this moment
+            return _without_replaced(_decoded(storage, table, names))
+    raise FileNotFoundError(f"parts of {storage}/{table} vanish while they are read: try again")
+
+
+def _decoded(storage: Storage, table: str, names: list[str]) -> list[Part]:
+    schema = schema_of(table)
+    with ThreadPoolExecutor(_READERS) as pool:
+        contents = pool.map(storage.read, [f"{table}/{name}" for name in names])
+        found = zip(names, contents, strict=True)
+        return [_decode(f"{storage}/{table}", name, data, schema) for name, data in found]
+
+
+def _without_replaced(parts: list[Part]) -> list[Part]:
+    """What is left of a compaction that was cut off reads as if it had not been."""
+    replaced: dict[str, str] = {}
+    for part in parts:
+        replaced |= part.stands_for
+    # a part of a replaced one's name and other content came later: its rows are new
+    return [part for part in parts if replaced.get(part.name) != part.digest]
+
+
 def _rows(storage: Storage, table: str) -> pd.DataFrame:
     schema = schema_of(table)
-    names = [name for name in storage.names(table) if name.endswith(".parquet")]
-    if not names and not storage.exists():
-        raise FileNotFoundError(f"no experiment at {storage}: check the path, or run the experiment first")
-    paths = [f"{table}/{name}" for name in names]
-    with ThreadPoolExecutor(_READERS) as pool:
-        contents = pool.map(storage.read, paths)
-        parts = [
-            _decode(f"{storage}/{path}", data, schema) for path, data in zip(paths, contents, strict=True)
-        ]
+    parts = [part.rows for part in read_parts(storage, table)]
     frame = to_frame(pa.concat_tables([schema.empty_table(), *parts]))
     order = [column for column in _ORDER if column in schema.names]
     return frame.sort_values(order, kind="stable", ignore_index=True)
 
 
-def _decode(path: str, data: bytes, schema: pa.Schema) -> pa.Table:
+def _decode(folder: str, name: str, data: bytes, schema: pa.Schema) -> Part:
+    path = f"{folder}/{name}"
     try:
         file = pq.ParquetFile(pa.BufferReader(data))
-        version = version_of(file.schema_arrow)
+        found = file.schema_arrow
+        version = version_of(found)
         if version <= SCHEMA_VERSION:
-            return conform(file.read(use_threads=False), schema)
+            stands_for = json.loads((found.metadata or {}).get(PARTS_KEY, b"{}"))
+            rows = conform(file.read(use_threads=False).replace_schema_metadata(schema.metadata), schema)
+            return Part(name, hashlib.sha256(data).hexdigest(), rows, stands_for)
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise ResultsError(
             f"{path} is damaged ({' '.join(str(error).split())}): restore the file, "

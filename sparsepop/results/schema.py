@@ -10,6 +10,8 @@ SCHEMA_VERSION = 1
 """Raised by one whenever a column is added, renamed or changes its meaning."""
 
 _VERSION_KEY = b"sparsepop.schema"
+PARTS_KEY = b"sparsepop.parts"
+"""Metadata of a part that stands for others: a JSON map from their names to the digests of their content."""
 _TIME = pa.timestamp("us", "UTC")
 _NUMBERS = pa.map_(pa.string(), pa.float64())
 _COUNTS = pa.map_(pa.string(), pa.int64())

@@ -63,3 +63,8 @@ def value_text(value: Any) -> str:
     if isinstance(value, list):
         return ",".join(map(value_text, value))
     return str(value)
+
+
+def base_name(path: str) -> str:
+    """The last part of a path or URI: what a data set or an experiment is called."""
+    return path.rstrip("/").rpartition("/")[2]

@@ -1,0 +1,87 @@
+"""What the figures of a population are drawn from."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from sparsepop.figures.frames import need
+from sparsepop.figures.style import ACCENT, shades
+from sparsepop.results import ancestors, hyperparameters, leaderboard, lineage, read
+from sparsepop.results.reader import Experiment, open_experiment
+from sparsepop.results.table import base_name
+
+NAMED = 16  # members named beside the colours at most
+PANELS = 8  # hyperparameters drawn at most
+
+
+@dataclass(frozen=True)
+class Population:
+    """The frames of a population: its leaderboard, its reports with a score, `lineage`, `hyperparameters`,
+    and the `ancestors` of the best member.
+    """
+
+    name: str
+    board: pd.DataFrame
+    reports: pd.DataFrame
+    exploits: pd.DataFrame
+    hp: pd.DataFrame
+    ancestry: list[tuple[int, int, int]]
+
+    @property
+    def colors(self) -> dict[int, Any]:
+        """A colour per member, the best first and darkest."""
+        return dict(zip(self.board["member"], shades(len(self.board)), strict=True))
+
+    @property
+    def many(self) -> bool:
+        """Whether lines must be thin, and the ancestry lie above them, to be seen at all."""
+        return len(self.board) > NAMED
+
+    @property
+    def width(self) -> float:
+        return 0.6 if self.many else 1.3
+
+    @property
+    def bold(self) -> dict[str, Any]:
+        """How the ancestry is drawn."""
+        width, level = (2.2, 4.0) if self.many else (3.5, 1.9)
+        return {"color": ACCENT, "linewidth": width, "alpha": 0.8, "zorder": level, "label": "ancestry"}
+
+    @property
+    def searched(self) -> list[str]:
+        """The hyperparameters that take more than one value, in alphabetical order, eight at most."""
+        distinct = self.hp.assign(value=self.hp["value"].map(json.dumps)).groupby("name")["value"].nunique()
+        return [str(name) for name in distinct.index[distinct > 1]][:PANELS]
+
+    @property
+    def last(self) -> int:
+        """The last step that anybody reported."""
+        return int(self.reports["step"].max())
+
+    def score(self, member: int, step: int) -> float:
+        """What a member reported at a step; NaN when it reported nothing there."""
+        found = self.reports[(self.reports["member"] == member) & (self.reports["step"] == step)]["score"]
+        return float(found.iloc[-1]) if len(found) else float("nan")
+
+    def end(self, member: int) -> int:
+        """The last step at which a member reported; 0 before that."""
+        return max(self.reports.loc[self.reports["member"] == member, "step"], default=0)
+
+
+def load_population(experiment: Experiment) -> Population:
+    """Read a population; raises FileNotFoundError for a missing experiment and ValueError for one without
+    reports.
+    """
+    storage = open_experiment(experiment)
+    reports = read(storage, "reports")
+    missing = f"an experiment that has run ({storage} holds no reports with a score)"
+    reports = need(reports[reports["score"].notna()], missing)
+    board = leaderboard(storage)
+    best = ancestors(storage, int(board.iloc[0]["member"]))
+    return Population(
+        base_name(str(storage)), board, reports, lineage(storage), hyperparameters(storage), best
+    )

@@ -1,0 +1,79 @@
+"""One member over time: density, learning rate, phase; loss and accuracy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from sparsepop.figures.axes import MANY, accuracy_axis, percent, step_axis
+from sparsepop.figures.frames import need, of_member, spread
+from sparsepop.figures.style import series, sheet
+
+_REPORTS = "reports of a member that has run"
+
+
+def schedule(reports: pd.DataFrame, member: int) -> Figure:
+    """Density (log axis where it spans much), learning rate, and the phase that a method counts, where one
+    does, against the step. Raises ValueError without reports of the member.
+    """
+    rows = of_member(reports, member, _REPORTS)
+    need(rows, _REPORTS, ("density", "lr", "numbers"))
+    phases = _phases(rows)
+    with sheet(6.4, 4.2 if phases is None else 5.6) as figure:
+        panels = figure.subplots(2 if phases is None else 3, 1, sharex=True)
+        _line(panels[0], rows, "density", 0)
+        if rows["density"].max() > MANY / 2 * rows["density"].min():
+            panels[0].set_yscale("log")
+        panels[0].yaxis.set_major_formatter(FuncFormatter(percent))
+        panels[0].set_ylabel("density (%)")
+        _line(panels[1], rows, "lr", 1)
+        panels[1].set_ylabel("learning rate")
+        if phases is not None:
+            _line(panels[2], phases, "phase", 2, drawstyle="steps-post")
+            panels[2].yaxis.set_major_locator(MaxNLocator(5, integer=True))
+            panels[2].set_ylabel("phase (count)")
+        step_axis(panels[-1], rows["step"].max())
+        panels[0].set_title(f"member {member}: density, learning rate and phase")
+        figure.align_ylabels()
+    return figure
+
+
+def learning(reports: pd.DataFrame, member: int) -> Figure:
+    """Training and validation loss (nats) and validation accuracy (percent) against the step; the test
+    accuracy as one point at the end. Raises ValueError without reports of the member.
+    """
+    rows = of_member(reports, member, _REPORTS)
+    need(rows, _REPORTS, ("train_loss", "validation_loss", "validation_accuracy", "test_accuracy"))
+    with sheet(6.4, 4.6) as figure:
+        losses, right = figure.subplots(2, 1, sharex=True)
+        for index, name in enumerate(("train_loss", "validation_loss")):
+            _line(losses, rows, name, index, label=name.replace("_", " "))
+        losses.set_ylabel("loss (nats)")
+        losses.legend()
+        _line(right, rows, "validation_accuracy", 1, label="validation accuracy")
+        tested = rows[rows["test_accuracy"].notna()]
+        right.plot(
+            tested["step"], tested["test_accuracy"], "*k", markersize=9, label="test accuracy (at the end)"
+        )
+        accuracy_axis(right, "accuracy")
+        right.legend(loc="lower right")
+        step_axis(right, rows["step"].max())
+        losses.set_title(f"member {member}: loss and accuracy")
+        figure.align_ylabels()
+    return figure
+
+
+def _phases(rows: pd.DataFrame) -> pd.DataFrame | None:
+    try:
+        return spread(rows, ["phase"], "")
+    except ValueError:
+        return None
+
+
+def _line(axes: Axes, rows: pd.DataFrame, name: str, index: int, **more: Any) -> None:
+    style = series(index) | {"markersize": 3.0 if len(rows) < 60 else 0.0}
+    axes.plot(rows["step"], rows[name], **style, **more)

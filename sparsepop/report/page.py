@@ -1,0 +1,84 @@
+"""The page itself: what the tables say, put into the template."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from sparsepop.figures import Picture, encode, gallery
+from sparsepop.report import facts, repeat
+from sparsepop.report.cells import Table
+from sparsepop.results import leaderboard, read
+from sparsepop.results.reader import Experiment, description, open_experiment
+from sparsepop.results.table import base_name
+from sparsepop.storage import Storage
+
+HEAVY = 500_000  # bytes of SVG beyond which a PNG takes less
+_EM, _LEAST = 8.0, 3.4  # rem for each inch of a figure: at most, and at least before it scrolls
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture as the template takes it; sizes in rem."""
+
+    name: str
+    shows: str
+    source: str
+    widest: float
+    narrowest: float
+
+
+def render(experiment: Experiment, published: pd.DataFrame | None = None) -> str:
+    """The page of an experiment. Equal tables give equal pages. Text from the tables is escaped; the page
+    loads nothing and runs nothing, and says so to the browser.
+
+    Raises FileNotFoundError for a missing experiment, ValueError for one in which no member has started, or
+    what was read is damaged.
+    """
+    storage = open_experiment(experiment)
+    board = leaderboard(storage)
+    if board.empty:
+        raise ValueError(f"{storage} holds no members: name the folder of one experiment that has run")
+    reports, events = read(storage, "reports"), read(storage, "events")
+    context = {
+        "name": base_name(str(storage)),
+        "about": facts.about(description(storage), reports),
+        "tiles": facts.tiles(storage, board, reports),
+        "board": facts.board_table(board, reports),
+        "pictures": list(_pictures(storage, published)),
+        "ancestry": facts.ancestry(storage, board),
+        "exploits": facts.exploit_table(events),
+        "ended": facts.ended_table(read(storage, "members")),
+        "events": facts.event_table(events),
+        "ensembles": facts.ensemble_table(read(storage, "ensembles")),
+        "repeat": repeat.how(storage, board),
+    }
+    return _environment().get_template("page.html").render(**context)
+
+
+def _environment() -> Environment:
+    loader = PackageLoader("sparsepop.report", "templates")
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.tests["table"] = lambda value: isinstance(value, Table)
+    return environment
+
+
+def _pictures(storage: Storage, published: pd.DataFrame | None) -> Iterator[Shown]:
+    if read(storage, "reports")["score"].notna().any():
+        for picture in gallery(storage, published):
+            width = picture.figure.get_figwidth()
+            yield Shown(picture.name, picture.shows, _inline(picture), _EM * width, _LEAST * width)
+
+
+def _inline(picture: Picture) -> str:
+    """A picture as a data URI, in which it can neither run nor load anything."""
+    data, kind = encode(picture.figure, "figure.svg"), "svg+xml"
+    if len(data) > HEAVY:
+        data, kind = encode(picture.figure, "figure.png"), "png"
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
