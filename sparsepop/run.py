@@ -60,13 +60,14 @@ def _train(experiment: Experiment, storage: Storage, flags: argparse.Namespace) 
     from ray import cloudpickle
 
     from sparsepop.population import launch, preflight
+    from sparsepop.population.alone import alone
     from sparsepop.population.places import ResourceError
     from sparsepop.population.shared import check_shared
 
     for module in config_modules(flags.config):
         cloudpickle.register_pickle_by_value(module)
     try:
-        with launch.cluster(flags.address) as nodes:
+        with alone(storage), launch.cluster(flags.address) as nodes:
             places = launch.places_for(experiment, nodes)
             check_shared(storage)
             preflight.begin(experiment, storage, fresh=flags.fresh)

@@ -139,7 +139,7 @@ def small_disk(folder: Path, size: str) -> Iterator[None]:
 @pytest.mark.parametrize("how", ["full", "read-only"])
 def test_the_disk_fails_and_comes_back(tmp_path: Path, how: str) -> None:
     disk = tmp_path / "out"
-    with small_disk(disk, "64m"):
+    with small_disk(disk, "96m"):
         command = Command(tmp_path)
         process = command.start()
         command.reach(process, 1)

@@ -1,0 +1,51 @@
+"""Two drivers never train one experiment on one machine."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sparsepop.population.alone import alone
+from sparsepop.storage import Storage, StorageError
+
+HOLD = """
+import sys
+from sparsepop.population.alone import alone
+from sparsepop.storage import Storage
+with alone(Storage(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_second_driver_is_refused_until_the_first_is_gone_however_it_went(tmp_path: Path) -> None:
+    storage, other = Storage(str(tmp_path / "one")), Storage(str(tmp_path / "two"))
+    command = [sys.executable, "-c", HOLD, storage.root]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "held\n"
+        with (
+            pytest.raises(StorageError, match=rf"one is being trained by process {first.pid} on"),
+            alone(storage),
+        ):
+            pass
+        with alone(other):
+            pass
+        first.kill()
+        first.wait()
+        with alone(storage):
+            pass
+
+
+def test_the_hold_survives_a_fresh_start_and_ends_with_the_block(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path / "one"))
+    with alone(storage):
+        storage.write("note", b"")
+        storage.delete_tree()
+        with pytest.raises(StorageError, match="is being trained"), alone(storage):
+            pass
+    with alone(storage):
+        pass
