@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from sparsepop.methods.base import Batches, Method
+from sparsepop.methods import regrowth
+from sparsepop.methods.base import Method
 from sparsepop.methods.partition import Partition
-from sparsepop.methods.regrowth import (
-    check_settings,
-    grow,
-    is_grown,
-    magnitude_start,
-    measured_changes,
-    prune_grown,
-    random_start,
-)
+from sparsepop.methods.regrowth import check_settings, grow, magnitude_start, random_start
 from sparsepop.schedule import Phases
 
 if TYPE_CHECKING:
@@ -43,6 +35,11 @@ class PartitionGrow(Method):
     scope: str = "uniform"
     initial: str = "random"
     fresh: bool = True
+
+    conclude = regrowth.conclude
+    finish = regrowth.finish
+    measure = regrowth.measure
+    measure_layers = regrowth.measure_layers
 
     def __post_init__(self) -> None:
         check_settings(self.density, self.scope, self.initial)
@@ -71,21 +68,6 @@ class PartitionGrow(Method):
             member.note("grow", ", ".join(names), phase=phase, density=member.masks.density)
         if self.fresh and (phase is not None or member.step == self.rounds.end):
             member.optimizer.state.clear()
-
-    def conclude(self, member: Member) -> None:
-        """Prune what is still grown; nothing where all is sparse."""
-        memory = member.memory_of(self)
-        if is_grown(memory):
-            prune_grown(member, memory, self.density, self.scope)
-
-    def finish(self, member: Member, data: Batches) -> None:
-        self.conclude(member)
-
-    def measure(self, member: Member) -> Mapping[str, float]:
-        return {"phase": float(member.memory_of(self).get("phase", -1))}
-
-    def measure_layers(self, member: Member) -> Mapping[str, Mapping[str, float]]:
-        return measured_changes(member.memory_of(self))
 
     def density_at(self, step: int) -> float | None:
         """`density` outside the rounds; None within one and at its end, before the merge (1 where there is
