@@ -14,6 +14,7 @@ from sparsepop.schedule import Phases
 
 if TYPE_CHECKING:
     from sparsepop.member import Member
+    from sparsepop.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -80,3 +81,13 @@ class PartitionGrow(Method):
     def settled_at(self) -> int:
         # the last round ends dense, so it takes a step of fine-tuning to be sparse
         return self.rounds.end + 1 if self.rounds.spans else 0
+
+
+def growth_of(recipe: Recipe) -> PartitionGrow:
+    """The recipe's part in parallel grow-and-prune; ValueError when it has none, or several."""
+    found = [method for method in recipe.methods if isinstance(method, PartitionGrow)]
+    if len(found) != 1:
+        raise ValueError(
+            f"a recipe to merge needs one PartitionGrow among its methods, this has {len(found)}"
+        )
+    return found[0]
