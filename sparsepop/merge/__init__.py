@@ -4,11 +4,12 @@ from sparsepop.merge.agreement import agreed
 from sparsepop.merge.combine import combine, join, part_of
 from sparsepop.merge.owners import RESTS, owners_of
 from sparsepop.merge.parcel import merged_parcel, pack, parcel, unpack, weight_of
-from sparsepop.merge.round import Round, end_round, gather, merge
+from sparsepop.merge.round import COLLAPSE, Round, end_round, gather, merge
 from sparsepop.merge.simulate import simulate
 from sparsepop.merge.statistics import recalibrate
 
 __all__ = [
+    "COLLAPSE",
     "RESTS",
     "Round",
     "agreed",

@@ -17,6 +17,7 @@ from sparsepop.methods.partition_grow import growth_of
 from sparsepop.recipe import Recipe
 from sparsepop.train import EVALUATION_BATCH, Score, evaluate
 
+COLLAPSE = "the merged network is far worse than its members: train longer before the first round"
 COLLAPSED = 0.1
 """How much worse than its members, in accuracy, a merged network counts as collapsed."""
 
@@ -47,13 +48,6 @@ class Round:
         """The mean over members."""
         return sum(self.members) / len(self.members)
 
-    def events(self) -> list[tuple[str, str]]:
-        """Kind and message of the events that the results tell the round by; `numbers` go with each."""
-        found = [("merge", f"round up to step {self.step}")]
-        if self.collapsed:
-            found.append(("collapse", "far worse than its members: train longer before the first round"))
-        return found
-
     def numbers(self) -> dict[str, float]:
         """What the results tell of the round."""
         return {
@@ -62,6 +56,7 @@ class Round:
             "dense": self.dense.accuracy,
             "merged": self.merged.accuracy,
             "changed": self.changed,
+            "collapsed": float(self.collapsed),
             "bytes_up": float(sum(self.bytes_up)),
             "bytes_down": float(self.bytes_down),
         }

@@ -9,7 +9,7 @@ import torch
 from sparsepop.member import Member, State, Task
 from sparsepop.merge.agreement import agreed
 from sparsepop.merge.parcel import parcel
-from sparsepop.merge.round import Round, end_round
+from sparsepop.merge.round import COLLAPSE, Round, end_round
 from sparsepop.methods.base import Batches
 from sparsepop.recipe import Recipe
 from sparsepop.schedule import Phases
@@ -82,5 +82,6 @@ def _train_to(member: Member, data: Batches, step: int) -> float:
 
 
 def _note(member: Member, each: Round) -> None:
-    for kind, message in each.events():
-        member.note(kind, message, **each.numbers())
+    member.note("merge", f"round up to step {each.step}", **each.numbers())
+    if each.collapsed:
+        member.note("collapse", COLLAPSE, **each.numbers())

@@ -9,12 +9,14 @@ from sparsepop.data import Data, open_data
 from sparsepop.experiment import Experiment
 from sparsepop.member import Task
 from sparsepop.population.client import Client
+from sparsepop.population.rounds import Rounds
 
 
 @dataclass(frozen=True)
 class Job:
     """What all trials of an experiment share: the experiment, where it is kept, the exchange (None where
-    members never take over each other's states), and what each of a member's processes may use."""
+    members never take over each other's states), and what each of a member's processes may use;
+    `rounds` where partitions are merged."""
 
     experiment: Experiment
     root: str
@@ -23,6 +25,7 @@ class Job:
     device: str
     cpus: float = 1.0
     gpus: float = 0.0
+    rounds: Rounds | None = None
 
 
 def task_of(job: Job) -> Task:

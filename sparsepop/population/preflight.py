@@ -14,9 +14,10 @@ import pyarrow as pa
 from sparsepop.config import ConfigError, describe
 from sparsepop.data import KNOWN, Data, open_data
 from sparsepop.describe import differences
-from sparsepop.experiment import PBT, Experiment, Grid, Search
+from sparsepop.experiment import PBT, Experiment, Grid, PartitionParallel, Search
 from sparsepop.member import Member, Task
 from sparsepop.population.rules import impossible
+from sparsepop.population.timetable import rounds_of
 from sparsepop.population.tuned import check_tuned
 from sparsepop.recipe import Recipe
 from sparsepop.results import SCHEMAS
@@ -42,6 +43,8 @@ def with_flags(experiment: Experiment, members: int | None, workers: int | None)
 def _sized(experiment: Experiment, members: int) -> Search:
     if isinstance(experiment.search, Grid):
         raise ConfigError(f"--members={members} does not fit a Grid: its values say how many")
+    if isinstance(experiment.search, PartitionParallel):
+        raise ConfigError(f"--members={members} does not fit PartitionParallel: its parts say how many")
     return replace(experiment.search, members=members)
 
 
@@ -61,6 +64,7 @@ def check_experiment(experiment: Experiment) -> None:
     if reason := impossible(experiment.search, generations) or unlike(experiment, recipes):
         raise ConfigError(reason)
     try:
+        rounds_of(experiment)
         _build(experiment, recipes)
     except (ValueError, OSError, pa.ArrowException) as error:
         raise ConfigError(" ".join(str(error).split())) from error

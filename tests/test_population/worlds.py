@@ -11,14 +11,17 @@ from typing import Any
 import pandas as pd
 import torch
 
-from sparsepop.experiment import PBT, Experiment, Resources, Search
+from sparsepop.experiment import PBT, Exchanging, Experiment, Resources, Search
 from sparsepop.member import State
 from sparsepop.methods import rigl
 from sparsepop.optim import SGD
 from sparsepop.population.exchange import Exchange
 from sparsepop.population.job import Job
 from sparsepop.population.launch import unfinished
+from sparsepop.population.merging import merge_round
+from sparsepop.population.rounds import Merge, Outcome
 from sparsepop.population.rules import Assignment, Post
+from sparsepop.population.timetable import rounds_of
 from sparsepop.population.trial import MemberTrial
 from sparsepop.recipe import Recipe
 from sparsepop.results import read
@@ -93,13 +96,26 @@ class World:
         search = experiment.search
         members = [start.member for start in unfinished(experiment, storage)]
         settings = (members, experiment.mode, experiment.seed)
-        exchange = Exchange(storage.root, search, *settings) if isinstance(search, PBT) else None
+        rounds, exchange = rounds_of(experiment), None
+        if isinstance(search, Exchanging):
+            exchange = Exchange(storage.root, search, *settings, rounds, self.merge)
         self.client = LocalClient(exchange, through_memory)
-        self.job = Job(experiment, storage.root, self.client if exchange else None, 1, "cpu")
+        client = self.client if exchange else None
+        self.job = Job(experiment, storage.root, client, 1, "cpu", rounds=rounds)
         self.killed_together = False
         self.told: list[dict[str, Any]] = []
         self.errors: dict[int, BaseException] = {}
         self.trials: dict[int, MemberTrial] = {}
+
+    async def merge(self, merge: Merge, references: list[list[Any]]) -> tuple[Outcome, list[Any]]:
+        """In a thread of its own, while all members wait."""
+
+        def work() -> tuple[Outcome, State]:
+            with self.client.baton:
+                return merge_round(self.job, merge, [each[0] if each else None for each in references])
+
+        outcome, merged = await asyncio.get_running_loop().run_in_executor(None, work)
+        return outcome, [merged] if self.client.through_memory else []
 
     def run(self, hook: Callable[[MemberTrial, dict[str, Any]], None] = lambda trial, result: None) -> World:
         """Train every member that is not done, each in a thread; `hook` sees what each says at a generation's
