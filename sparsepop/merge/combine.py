@@ -22,12 +22,13 @@ def combine(states: Mapping[int, State], owners: Mapping[str, int], rest: str = 
     member's, or, of model and optimizer and where it is floating point, the `mean`. FLOPs are added up. The
     result shares tensors with `states`; their order does not matter.
 
-    Raises ValueError when a partition is missing, or the states are of different steps or networks.
+    Raises ValueError when a partition is missing, or the states differ in their step, network or methods.
     """
     check_rest(rest)
     states = _checked(states)
     networks = [list(state["model"]) for state in states.values()]
     _check_alike("network", networks)
+    _check_alike("methods", [sorted(state["memory"]) for state in states.values()])
     check_owners(dict(owners), list(states[0]["masks"]["tensors"]), networks[0], len(states))
     return join({part: part_of(state, owners, part, rest) for part, state in states.items()}, rest)
 
@@ -44,7 +45,7 @@ def part_of(state: State, owners: Mapping[str, int], part: int, rest: str = "fir
 
 def join(parts: Mapping[int, State], rest: str = "first") -> State:
     """The state that `parts` are the parts of, by the number of the partition; ValueError where one is
-    missing, or they are of different steps or methods.
+    missing, or they are of different steps.
     """
     check_rest(rest)
     parts = _checked(parts)
@@ -69,7 +70,6 @@ def _checked(states: Mapping[int, State]) -> dict[int, State]:
         raise ValueError(f"partitions {sorted(states)} took part: a round is complete with all of 0, 1, ...")
     ordered = {i: states[i] for i in range(len(states))}
     _check_alike("step", [state["step"] for state in ordered.values()])
-    _check_alike("methods", [sorted(state["memory"]) for state in ordered.values()])
     return ordered
 
 

@@ -66,8 +66,6 @@ class Exchange:
         """Note a post and the reference to its state, which is on storage already; wakes those who wait."""
         if reference:
             self._references[post.member, post.generation] = reference
-        if (post.member, post.generation) in self._answered:  # it had gone on from here, and was killed
-            self._board.lose(post.member, post.generation + 1)
         async with self._turns[post.member]:  # a repeated post waits for the first one's decision
             if not self._board.known(post):
                 await self._in_thread(self._board.keep, post)
@@ -84,6 +82,8 @@ class Exchange:
         RuntimeError where somebody is missing for good, and whatever made a merge fail: the next question
         has it tried again.
         """
+        if (member, generation) in self._answered:  # it had gone on from here, and was killed
+            self._board.lose(member, generation + 1)
         self._start_merges()
         self._check(member, generation)
         if self._board.assignment(member, generation) is None:

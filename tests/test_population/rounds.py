@@ -18,7 +18,7 @@ from sparsepop.storage import Storage
 from sparsepop.tickets import Ticket, TicketStore
 from sparsepop.train import train
 
-GENERATION, PARTS = 4, 2
+GENERATION, PARTS = 2, 2
 SEARCH = PartitionParallel(PARTS, batches=3)
 Make = Callable[[dict[str, Any]], Recipe]
 
@@ -29,7 +29,7 @@ def maker(model: str = "wrn-10-1", begin: int = 1, rounds: int = 2, *more: Metho
     def recipe(hp: dict[str, Any]) -> Recipe:
         phases = Phases.regular(GENERATION, rounds, begin * GENERATION)
         methods = (PartitionGrow(0.1, Partition(PARTS), hp[PARTITION], phases), Explored(), *more)
-        return Recipe(model, phases.end + 2, methods, SGD(0.05), batch=32)
+        return Recipe(model, phases.end + 2, methods, SGD(0.05), batch=16)
 
     return recipe
 

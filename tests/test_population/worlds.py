@@ -80,8 +80,10 @@ class LocalClient:
     def ask(self, member: int, generation: int) -> tuple[Assignment, State | None] | None:
         assert self.exchange is not None
         self.baton.release()
-        answer = self._call(self.exchange.ask(member, generation, 0.05))
-        self.baton.acquire()
+        try:
+            answer = self._call(self.exchange.ask(member, generation, 0.05))
+        finally:
+            self.baton.acquire()
         if self.killed.is_set():
             raise Killed
         return None if answer is None else (answer[0], answer[1][0] if answer[1] else None)
