@@ -10,6 +10,7 @@ from contextlib import nullcontext, suppress
 from typing import Any
 
 import ray
+from ray import cloudpickle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sparsepop.experiment import Exchanging
@@ -179,25 +180,24 @@ class Exchange:
 
 
 class RayMerger:
-    """Merges in a Ray task with the job behind `job`, which this process passes on unseen: it would load
-    torch."""
+    """Merges in a Ray task with the pickled `job`; this process passes that on unread, as it would load torch."""
 
-    def __init__(self, job: Reference) -> None:
+    def __init__(self, job: bytes) -> None:
         self.job = job
 
     async def __call__(self, merge: Merge, references: list[Reference]) -> tuple[Outcome, Reference]:
         # without a CPU: those who wait for the merge may hold them all
         task = ray.remote(num_cpus=0, num_returns=2)(_merge_round)
-        outcome, merged = task.remote(self.job[0], merge, references)
+        outcome, merged = task.remote(self.job, merge, references)
         return await outcome, [merged]
 
 
-def _merge_round(job: Any, merge: Merge, references: list[Reference]) -> Any:
+def _merge_round(job: bytes, merge: Merge, references: list[Reference]) -> Any:
     from sparsepop.population.client import fetched
     from sparsepop.population.merging import merge_round
     from sparsepop.population.snapshot import to_arrays
 
-    outcome, merged = merge_round(job, merge, [fetched(each) for each in references])
+    outcome, merged = merge_round(cloudpickle.loads(job), merge, [fetched(each) for each in references])
     return outcome, to_arrays(merged)
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 import ray
-from ray import tune
+from ray import cloudpickle, tune
 
 from sparsepop.experiment import Exchanging, Experiment, Start
 from sparsepop.population.board import welcome
@@ -82,11 +82,11 @@ def _check_reachable(address: str) -> None:
 
 
 def unfinished(experiment: Experiment, storage: Storage) -> list[Start]:
-    """The starts of the members that are neither done nor stopped early, by their rows on storage."""
+    """The starts of the members that have not come to an end, by their rows on storage."""
     done: set[int] = set()
     if storage.exists("members"):
         frame = read(storage, "members")
-        done = set(frame.loc[frame["status"].isin(["done", "stopped"]), "member"])
+        done = set(frame.loc[frame["status"].isin(["done", "stopped", "merged"]), "member"])
     return [start for start in experiment.starts() if start.member not in done]
 
 
@@ -118,7 +118,7 @@ def train_all(experiment: Experiment, storage: Storage, places: Places) -> dict[
     if isinstance(experiment.search, Exchanging):
         welcome(storage)
         settings = (experiment.search, members, experiment.mode, experiment.seed, job.rounds)
-        merger = RayMerger([ray.put(job)]) if job.rounds is not None else None
+        merger = RayMerger(cloudpickle.dumps(job)) if job.rounds is not None else None
         exchange = start_exchange(storage.root, *settings, merger)
         job = replace(job, exchange=ActorClient(exchange))
     population = len(experiment.starts())

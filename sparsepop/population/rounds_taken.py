@@ -95,4 +95,4 @@ def take_merged(trial: MemberTrial, assignment: Assignment, state: State | None)
     if numbers["collapsed"]:
         trial.event("collapse", message=COLLAPSE, numbers=numbers)
     if trial.ended:
-        trial.record_status("stopped")
+        trial.record_status("merged")

@@ -62,8 +62,9 @@ def _taken(events: pd.DataFrame, kinds: tuple[str, ...] = ("exploit",)) -> pd.Da
 
 
 def leaderboard(experiment: Experiment) -> pd.DataFrame:
-    """One row per member, the best score first (of equals the lower validation loss; members without a score
-    last), from the newest rows of each. Best is lowest where the experiment's mode is `min`.
+    """One row per member, the best score first (of equals the lower validation loss; then those without one,
+    and last those that were merged into another, which scored while partly dense), from the newest rows of
+    each. Best is lowest where the experiment's mode is `min`.
 
     Columns: rank (from 1), member, status, step, score, validation_accuracy, test_accuracy (missing before
     the end), density (share of prunable weights alive), alive, prunable, exploits (how often it took a
@@ -79,7 +80,9 @@ def leaderboard(experiment: Experiment) -> pd.DataFrame:
     board["donor"] = taken.last().reindex(board.index)
     board["hp"] = _hp_now(read(storage, "members", superseded=True), events).reindex(board.index)
     board["loss"] = newest["validation_loss"]
-    board = board.sort_values(["score", "loss"], ascending=[_mode(storage) == "min", True]).reset_index()
+    board["merged"] = board["status"] == "merged"
+    order = [True, _mode(storage) == "min", True]
+    board = board.sort_values(["merged", "score", "loss"], ascending=order).reset_index()
     return board.assign(rank=range(1, len(board) + 1))[list(_LEADERBOARD)]
 
 

@@ -22,7 +22,7 @@ from sparsepop.population.rounds import Merge, Outcome, Rounds, after, at_once, 
 from sparsepop.population.rules import Assignment, Post
 from sparsepop.population.states import merged_path
 from sparsepop.population.trial import MemberTrial
-from sparsepop.results import ancestors, read
+from sparsepop.results import ancestors, leaderboard, read
 from sparsepop.storage import Storage
 from sparsepop.tickets import take
 from tests.test_population.rounds import (
@@ -241,11 +241,12 @@ def test_a_population_comes_to_what_the_simulation_comes_to(
     member, rounds = assert_simulated(world, recipe)
     storage = world.storage
     reports, members = read(storage, "reports"), read(storage, "members")
-    assert dict(zip(members["member"], members["status"], strict=True)) == {0: "done", 1: "stopped"}
+    assert dict(zip(members["member"], members["status"], strict=True)) == {0: "done", 1: "merged"}
     # node accuracies: the reports at the rounds' ends
     for each in rounds:
         nodes = reports[reports["step"] == each.step].sort_values("member")["validation_accuracy"]
         assert tuple(nodes) == each.members
+    assert leaderboard(storage)["member"].tolist() == [0, 1]
     newest = reports.groupby("member").tail(1)
     assert newest["train_flops"].sum() == member.train_flops
     explored = reports[reports["member"] == 0].set_index("step")["numbers"].map(lambda row: row["explored"])
