@@ -180,7 +180,7 @@ class Exchange:
 
 
 class RayMerger:
-    """Merges in a Ray task with the pickled `job`; this process passes that on unread, as it would load torch."""
+    """Merges in a Ray task with the pickled `job`, passed on unread here, for it would load torch."""
 
     def __init__(self, job: bytes) -> None:
         self.job = job
