@@ -23,6 +23,9 @@ class Client(Protocol):
         """The assignment after `generation`, with the donor's state, or the merged network as it was packed,
         unless it has to come from storage; None when the others take long."""
 
+    def decided(self, member: int, generation: int) -> bool:
+        """Whether `ask` has an answer; False when the others take long."""
+
     def newest(self, member: int) -> int:
         """The newest generation that `member` has posted; -1 before the first."""
 
@@ -43,6 +46,9 @@ class ActorClient:
             return None
         assignment, reference = answer
         return assignment, fetched(reference)
+
+    def decided(self, member: int, generation: int) -> bool:
+        return bool(ray.get(self.actor.decided.remote(member, generation, PATIENCE)))
 
     def newest(self, member: int) -> int:
         return int(ray.get(self.actor.newest.remote(member)))

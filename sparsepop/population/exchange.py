@@ -83,13 +83,11 @@ class Exchange:
         RuntimeError where somebody is missing for good, and whatever made a merge fail: the next question
         has it tried again.
         """
-        if (member, generation) in self._answered:  # it had gone on from here, and was killed
-            self._board.lose(member, generation + 1)
-        self._start_merges()
-        self._check(member, generation)
-        if self._board.assignment(member, generation) is None:
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._waiting[member, generation].wait(), patience)
+        before = self._board.assignment(member, generation)
+        if before is not None and (member, before.generation) in self._answered:
+            # it had gone on from here, and was killed
+            self._board.lose(member, before.generation + 1)
+        await self.decided(member, generation, patience)
         assignment = self._board.assignment(member, generation)
         if assignment is None:
             return None
@@ -100,6 +98,15 @@ class Exchange:
         if assignment.donor is None or assignment.donor_generation is None:
             return assignment, []
         return assignment, self._references.get((assignment.donor, assignment.donor_generation), [])
+
+    async def decided(self, member: int, generation: int, patience: float) -> bool:
+        """Whether `ask` has an answer within `patience` seconds; raises what it raises."""
+        self._start_merges()
+        self._check(member, generation)
+        if self._board.assignment(member, generation) is None:
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._waiting[member, generation].wait(), patience)
+        return self._board.assignment(member, generation) is not None
 
     async def newest(self, member: int) -> int:
         """The newest generation that a member has posted; -1 before the first."""

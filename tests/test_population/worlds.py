@@ -73,6 +73,10 @@ class LocalClient:
         reference = [copy.deepcopy(state)] if self.through_memory and state is not None else []
         self._call(self.exchange.post(post, reference))
 
+    def decided(self, member: int, generation: int) -> bool:
+        assert self.exchange is not None
+        return bool(self._call(self.exchange.decided(member, generation, 0.05)))
+
     def newest(self, member: int) -> int:
         assert self.exchange is not None
         return int(self._call(self.exchange.newest(member)))
