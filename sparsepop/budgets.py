@@ -25,6 +25,24 @@ def check_distribution(distribution: str) -> str:
     return distribution
 
 
+def check_scope(scope: str) -> str:
+    """`scope` itself when it is `global` (all layers ranked together) or a distribution; else ValueError."""
+    return scope if scope == "global" else check_distribution(scope)
+
+
+def kept(density: float, of: int, layers: int) -> int:
+    """How many of `of` weights `density` keeps: round(density x of). ValueError when that is fewer than
+    `layers`, each of which needs one.
+    """
+    count = round(check_density(density) * of)
+    if count < layers:
+        raise ValueError(
+            f"density {density} keeps {count} of {of} weights, fewer than the {layers} layers: "
+            f"use at least {layers / of:.3g}"
+        )
+    return count
+
+
 def layer_densities(shapes: Shapes, density: float, distribution: str = "erk") -> dict[str, float]:
     """The real-valued density of each layer, whose mean over weights is `density` exactly.
 
@@ -63,12 +81,7 @@ def allocate(
     sizes = {name: math.prod(shape) for name, shape in shapes.items()}
     there = sum(sizes.values())
     of = there if of is None else of
-    total = round(check_density(density) * of)
-    if total < len(sizes):
-        raise ValueError(
-            f"density {density} keeps {total} of {of} weights, fewer than "
-            f"the {len(sizes)} layers: use at least {len(sizes) / of:.3g}"
-        )
+    total = kept(density, of, len(sizes))
     if total > there:
         raise ValueError(
             f"density {density} keeps {total} of {of} weights, but only {there} are not shared: "

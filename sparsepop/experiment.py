@@ -128,6 +128,60 @@ class PBT:
         return _sampled(self.space, self.members, seed)
 
 
+PARTITION = "partition"
+RESTS = ("first", "mean")
+LOST = ("again", "keep")
+FINE_TUNE = ("first", "all")
+
+
+@dataclass(frozen=True)
+class PartitionParallel:
+    """Parallel grow-and-prune (P-GaP, Ma et al. 2022): groups of `parts` members, each of which grows a
+    partition of its own; a generation is a round, at whose end a group's partitions become one sparse network
+    that all of them go on from.
+
+    The recipe gives hp["partition"] to its `PartitionGrow(own=...)`; everything else is the same for all of a
+    group: the point of `space` that it draws, the state of its first member that all start the first round
+    from (after common sparse training, if the rounds begin later than step 0). Members draw different
+    batches. `rest`: what no partition owns is the first member's, or the mean. `batches`: so many of them go
+    into the BatchNorm statistics of the merged network. `lost`: what becomes of the partition of a member
+    that is killed in mid-round: trained `again` from the round's begin (and nobody goes on without it), or
+    the old one is kept (`keep`) when the others are done first. `fine_tune`: who goes on after the last
+    round, the first member (the paper) or all of them.
+    """
+
+    parts: int
+    groups: int = 1
+    space: Mapping[str, Domain] = field(default_factory=dict)
+    rest: str = "first"
+    batches: int = 16
+    lost: str = "again"
+    fine_tune: str = "first"
+
+    def __post_init__(self) -> None:
+        _freeze_space(self)
+        _whole("parts", self.parts, 1)
+        _whole("groups", self.groups, 1)
+        _whole("batches", self.batches, 0)
+        if PARTITION in self.space:
+            raise ValueError(f"space names {PARTITION!r}, which every member has already: leave it out")
+        for name, known in (("rest", RESTS), ("lost", LOST), ("fine_tune", FINE_TUNE)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name}={getattr(self, name)!r}: use one of {', '.join(known)}")
+
+    @property
+    def members(self) -> int:
+        return self.parts * self.groups
+
+    def starts(self, seed: int) -> list[Start]:
+        """The members, group by group, in order of their partitions."""
+        points = [start.hp for start in _sampled(self.space, self.groups, seed)]
+        return [
+            Start(member, own, {**points[member // self.parts], PARTITION: member % self.parts})
+            for member, own in enumerate(member_seeds(seed, self.members))
+        ]
+
+
 @dataclass(frozen=True)
 class Tuned:
     """`members` independent members under algorithms of Ray Tune; no exchange.
@@ -159,7 +213,8 @@ class Tuned:
         return _sampled(self.space, self.members, seed)
 
 
-Search = Grid | Sampled | PBT | Tuned
+Search = Grid | Sampled | PBT | PartitionParallel | Tuned
+Exchanging = PBT | PartitionParallel
 
 
 @dataclass(frozen=True)
@@ -254,7 +309,7 @@ def _loggers(given: Any) -> tuple[Any, ...]:
     return tuple(given)
 
 
-def _freeze_space(search: Sampled | PBT | Tuned) -> None:
+def _freeze_space(search: Sampled | PBT | PartitionParallel | Tuned) -> None:
     check_space(search.space)
     object.__setattr__(search, "space", dict(search.space))
 

@@ -113,6 +113,14 @@ class Masks:
         """Whole numbers of weights to keep, by layer, that make up `density`; see `budgets.allocate`."""
         return allocate(self.shapes, density, distribution, self.total)
 
+    def allocate_among(self, names: Iterable[str], density: float) -> dict[str, int]:
+        """Whole numbers of weights to keep in the layers `names` alone, the same share of each, as all layers
+        would have at `density`: all weights where it asks for more than there are, for tensors are shared.
+        """
+        there = sum(p.numel() for p in self.params.values())
+        share = min(1.0, density * self.total / there)
+        return allocate({name: self.shapes[name] for name in names}, share, "uniform")
+
     def set(self, new: Mapping[str, Tensor], optimizer: torch.optim.Optimizer | None = None) -> None:
         """Take `new` as the masks of the layers it names; dropped and grown weights become zero, and so does
         their optimizer state.

@@ -253,7 +253,7 @@ class Member:
 
     def _load_buffers(self, saved: Mapping[str, Mapping[str, Any]]) -> None:
         for name, param in self.model.named_parameters():
-            if buffers := saved[name]:
+            if buffers := saved.get(name):
                 self.optimizer.state[param] = {key: _copy_like(param, each) for key, each in buffers.items()}
 
     def _costs(self) -> Costs:

@@ -25,7 +25,6 @@ from sparsepop.methods import (
     MinFanIn,
     NearZero,
     Partition,
-    PartitionGrow,
     PhaseDyReLU,
     Reachable,
     SharedLasso,
@@ -38,6 +37,7 @@ from sparsepop.methods import (
     gmp,
     granet,
     one_shot,
+    parallel_gap,
     rigl,
     rigl_itop,
     sparse_evolution,
@@ -277,7 +277,7 @@ def _grow_prune() -> dict[str, Case]:
     acdc = GrowPrune(0.1, Partition(1), Phases(((0, 2), (4, 6), (8, 9))), scope="global", initial="magnitude")
     # a rate at which a weight grows large enough to stay within the one step of its phase
     wrn: dict[str, Any] = {"model": "wrn-10-1", "optimizer": SGD(1.0, weight_decay=5e-4), "clip": 5.0}
-    own = PartitionGrow(0.1, Partition(3), 1, Phases.regular(3, 3, begin=1))
+    own = parallel_gap(0.1, Phases.regular(3, 3, begin=1), 1, parts=3)
     found = {
         "gap": _case((turns, Explored()), tuple(range(10)), {0: 0.1, 2: 0.1, 10: 0.1}),
         "gap-random-global": _case((random,), tuple(range(1, 9)), {0: 0.1, 1: 0.1, 12: 0.1}, **wrn),
@@ -285,7 +285,7 @@ def _grow_prune() -> dict[str, Case]:
         "gap-stages": _case((stages,), tuple(range(1, 8)), {0: 0.1, 1: 0.1}, precision="bfloat16", **wrn),
         "acdc": _case((acdc,), (1, 4, 5, 8), {0: 1.0, 1: 1.0, 2: 0.1, 4: 0.1, 5: 1.0, 12: 0.1}),
         "one-shot": _case(one_shot(0.1, STEPS), (9,), {0: 1.0, 9: 1.0, 10: 0.1, 12: 0.1}),
-        "p-gap": _case((own,), (1, 4, 7, 10), {1: 0.1, 11: 0.1, 12: 0.1}, optimizer=AdamW()),
+        "p-gap": _case(own, (1, 4, 7, 10), {1: 0.1, 11: 0.1, 12: 0.1}, optimizer=AdamW()),
     }
     found["gap"] = replace(found["gap"], alive={1: first, 3: second, 5: third, 7: first, 9: second})
     found["p-gap"] = replace(found["p-gap"], alive=dict.fromkeys(range(2, 11), second))

@@ -18,7 +18,17 @@ from hypothesis import strategies as st
 
 from sparsepop.config import ConfigError, check, config_modules, describe, load
 from sparsepop.describe import differences, to_json
-from sparsepop.experiment import PBT, Experiment, Grid, Resources, Sampled, Tuned, member_seeds
+from sparsepop.experiment import (
+    PARTITION,
+    PBT,
+    Experiment,
+    Grid,
+    PartitionParallel,
+    Resources,
+    Sampled,
+    Tuned,
+    member_seeds,
+)
 from sparsepop.space import Choice, Domain, Integers, LogUniform
 
 SPACE: dict[str, Domain] = {"lr": LogUniform(1e-3, 1), "cycle": Integers(1, 9)}
@@ -81,6 +91,16 @@ def test_what_tune_guides_starts_as_random_search_does() -> None:
     assert Tuned(SPACE, 6, searcher=dict).starts(3) == Sampled(SPACE, 6).starts(3)
 
 
+def test_a_group_shares_all_but_partition_and_seed() -> None:
+    starts = PartitionParallel(3, groups=2, space=SPACE).starts(3)
+    assert [start.hp[PARTITION] for start in starts] == [0, 1, 2, 0, 1, 2]
+    assert len({start.seed for start in starts}) == 6
+    points = [tuple(start.hp[name] for name in SPACE) for start in starts]
+    assert len(set(points[:3])) == len(set(points[3:])) == 1
+    assert points[0] != points[3]
+    assert {name: starts[3].hp[name] for name in SPACE} == Sampled(SPACE, 2).starts(3)[1].hp
+
+
 def test_a_grid_pairs_every_combination_with_the_same_seeds() -> None:
     starts = Grid({"lr": [0.1, 0.2], "kind": ("a", [1, 2])}, seeds=3).starts(5)
     assert [start.member for start in starts] == list(range(12))
@@ -123,7 +143,7 @@ def test_experiments_are_values() -> None:
         ({"recipe": 3}, "3 is not callable"),
         ({"data": ""}, "data=''"),
         ({"score": None}, "score=None"),
-        ({"search": {"lr": 1}}, r"is no Grid \| Sampled \| PBT \| Tuned"),
+        ({"search": {"lr": 1}}, r"is no Grid \| Sampled \| PBT \| PartitionParallel \| Tuned"),
         ({"generation": 0}, "generation=0: use a whole number of at least 1"),
         ({"generation": 1.5}, "generation=1.5"),
         ({"mode": "best"}, "mode 'best' is unknown"),
@@ -166,6 +186,13 @@ def _later(kind: Any, *args: Any, **keywords: Any) -> Callable[[], Any]:
         (_later(PBT, SPACE, 4, quantile=0), "quantile=0"),
         (_later(PBT, SPACE, 4, resample=1.1), "resample=1.1"),
         (_later(PBT, SPACE, 4, factors=(1.0,)), "factor 1.0"),
+        (_later(PartitionParallel, 0), "parts=0"),
+        (_later(PartitionParallel, 2, groups=0), "groups=0"),
+        (_later(PartitionParallel, 2, batches=-1), "batches=-1"),
+        (_later(PartitionParallel, 2, space={"partition": SPACE["lr"]}), "leave it out"),
+        (_later(PartitionParallel, 2, rest="median"), "rest='median': use one of first, mean"),
+        (_later(PartitionParallel, 2, lost="found"), "lost='found'"),
+        (_later(PartitionParallel, 2, fine_tune="none"), "fine_tune='none'"),
     ],
 )
 def test_impossible_searches_say_what_to_do(build: Callable[[], Any], named: str) -> None:

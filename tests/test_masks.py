@@ -319,3 +319,15 @@ def test_masks_that_do_not_fit_are_refused() -> None:
     state = masks.state_dict()
     with pytest.raises(ValueError, match=r"other layers: \['b\.weight'\]"):
         masks.load_state_dict({**state, "tensors": {"a.weight": half((3, 4))}})
+
+
+def test_some_layers_get_their_share_of_a_density_of_more_than_there_is() -> None:
+    """Where tensors stand for twice as many weights, a quarter of those is half of what is there."""
+    _, masks = two_layers()
+    sizes = {name: param.numel() for name, param in masks.params.items()}
+    total = sum(sizes.values())
+    shared = Masks(masks.params, 2 * total)
+    assert masks.allocate_among(["a.weight"], 0.25) == {"a.weight": sizes["a.weight"] // 4}
+    assert shared.allocate_among(["a.weight"], 0.25) == {"a.weight": sizes["a.weight"] // 2}
+    assert shared.allocate_among(sizes, 0.25) == shared.allocate(0.25, "uniform")
+    assert shared.allocate_among(sizes, 0.9) == sizes

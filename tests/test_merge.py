@@ -18,14 +18,19 @@ from sparsepop.masks import prunable_names
 from sparsepop.member import Member, State
 from sparsepop.merge import (
     Round,
-    bytes_down,
-    bytes_up,
     combine,
+    end_round,
     gather,
     merge,
+    merged_parcel,
     owners_of,
+    pack,
+    parcel,
+    part_of,
     recalibrate,
     simulate,
+    unpack,
+    weight_of,
 )
 from sparsepop.methods import Explored, GrowPrune, Method, Partition, PartitionGrow
 from sparsepop.models import build
@@ -39,9 +44,15 @@ LENET, WRN = "lenet-300-100", "wrn-10-1"
 
 
 def recipes(
-    parts: int = 3, length: int = 2, rounds: int = 2, begin: int = 0, model: str = WRN, **more: Any
+    parts: int = 3,
+    length: int = 2,
+    rounds: int = 2,
+    begin: int = 0,
+    model: str = WRN,
+    fresh: bool = True,
+    **more: Any,
 ) -> list[Recipe]:
-    grow = PartitionGrow(0.1, Partition(parts), 0, Phases.regular(length, rounds, begin))
+    grow = PartitionGrow(0.1, Partition(parts), 0, Phases.regular(length, rounds, begin), fresh=fresh)
     settings: dict[str, Any] = {"optimizer": SGD(0.05), "batch": BATCH, **more}
     return [Recipe(model, 12, (replace(grow, own=own), Explored()), **settings) for own in range(parts)]
 
@@ -269,15 +280,40 @@ def test_no_batches_leave_the_statistics_alone() -> None:
 
 
 def test_a_round_sends_what_the_specification_counts() -> None:
-    """Up 4 |P_i| (and biases), down 4 alive + N / 8 (and biases), in bytes."""
+    """Up 4 |P_i| and biases, down 4 alive + N / 8 and biases, in bytes; more by at most 5%."""
     members = recipes(model=LENET)
     states = after_a_round(members)
-    merged = merge(members[0], TASK, states)
-    member = Member.restore(members[0], 0, TASK, merged)
-    owners = owners_of(member.model, Partition(3).groups(member.masks.shapes))
-    up = [bytes_up(states[own], owners, own) for own in range(3)]
-    assert up == [4 * (57_600 + 300), 4 * (30_000 + 100), 4 * (1000 + 10)]
-    assert bytes_down(merged) == 4 * 8860 + 88_600 // 8 + 4 * 410
+    up = [weight_of(parcel(Member.restore(members[own], 0, TASK, state))) for own, state in states.items()]
+    for sent, formula in zip(up, [4 * (57_600 + 300), 4 * (30_000 + 100), 4 * (1000 + 10)], strict=True):
+        assert formula <= sent <= 1.05 * formula
+    merged = Member.restore(members[0], 0, TASK, merge(members[0], TASK, states))
+    losses = 8  # since the last report, one float64
+    assert weight_of(merged_parcel(merged)) == 4 * 8860 + 88_600 // 8 + 4 * 410 + losses
+
+
+@pytest.mark.parametrize("optimizer", [SGD(0.05), AdamW()])
+@pytest.mark.parametrize("fresh", [True, False])
+def test_parcels_lose_nothing_that_the_next_round_needs(fresh: bool, optimizer: Any) -> None:
+    members = recipes(optimizer=optimizer, model="resnet-20", keep_dense=("conv1.weight",), fresh=fresh)
+    states = after_a_round(members)
+    sent = {own: parcel(Member.restore(members[own], 0, TASK, state)) for own, state in states.items()}
+    whole = gather(members[0], TASK, states)
+    together, _ = end_round(members[0], TASK, sent, [0.0], Toy())
+    whole.recipe.methods[0].conclude(whole)  # type: ignore[attr-defined]
+    received = Member.restore(members[0], 0, TASK, unpack(merged_parcel(together)))
+    for each in (together, received):
+        for part in ("model", "masks", "memory", "step", "train_flops"):
+            assert_same(each.state()[part], whole.state()[part])
+        assert bool(each.optimizer.state) is not fresh
+    if not fresh:
+        assert_same(received.state()["optimizer"], whole.state()["optimizer"])
+
+
+def test_what_is_packed_comes_back() -> None:
+    states = after_a_round(recipes())
+    for state in (*states.values(), merge(recipes()[0], TASK, states)):
+        assert_same(unpack(pack(state)), state)
+        assert weight_of(pack(state)) < weight_of(state)
 
 
 def test_what_nobody_owns_is_sent_by_the_first_or_by_all() -> None:
@@ -288,10 +324,10 @@ def test_what_nobody_owns_is_sent_by_the_first_or_by_all() -> None:
     names = [name for name in prunable_names(network) if name != "conv1.weight"]
     owners = owners_of(network, (tuple(names[:9]), tuple(names[9:])))
     alone = 4 * 3 * 16 * 9 + 4 * 4 * 16 + 8  # the convolution, and a norm with its counter
-    assert [bytes_up(state, owners, own, "mean") - bytes_up(state, owners, own) for own in (0, 1)] == [
-        0,
-        alone,
-    ]
+    sent = {
+        rest: [weight_of(part_of(state, owners, own, rest)) for own in (0, 1)] for rest in ("first", "mean")
+    }
+    assert sent["mean"] == [sent["first"][0], sent["first"][1] + alone]
 
 
 # --- simulation
@@ -335,7 +371,7 @@ def test_all_start_from_what_member_0_learned_in_the_warm_up() -> None:
     }
     expected = merge(members[0], TASK, ends)
     member, _ = simulate([*recipes(begin=3, rounds=1)], [5, 6, 7], TASK, Toy())
-    for part in ("model", "optimizer"):
+    for part in ("model", "masks", "memory"):
         assert_same(member.state()[part], expected[part])
 
 
@@ -374,13 +410,15 @@ def test_a_member_that_was_cut_off_in_a_round_changes_nothing() -> None:
 
 
 def test_a_collapse_is_told() -> None:
-    members = (Score(0.1, 0.95), Score(0.1, 0.85))
+    members = (0.95, 0.85)
     usual: dict[str, Any] = {
         "step": 4,
         "members": members,
         "dense": Score(1, 0.5),
         "bytes_up": (1, 2),
         "bytes_down": 3,
+        "changed": 0.2,
+        "flops": 0.0,
     }
     assert Round(merged=Score(2.0, 0.79), **usual).collapsed
     assert not Round(merged=Score(2.0, 0.81), **usual).collapsed

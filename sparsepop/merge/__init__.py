@@ -1,21 +1,30 @@
 """Parallel grow-and-prune without Ray: who owns what, the merge at a round's end, and a simulation."""
 
-from sparsepop.merge.combine import combine
+from sparsepop.merge.agreement import agreed
+from sparsepop.merge.combine import combine, join, part_of
 from sparsepop.merge.owners import RESTS, owners_of
-from sparsepop.merge.round import gather, merge
-from sparsepop.merge.simulate import Round, simulate
+from sparsepop.merge.parcel import merged_parcel, pack, parcel, unpack, weight_of
+from sparsepop.merge.round import COLLAPSE, Round, end_round, gather, merge
+from sparsepop.merge.simulate import simulate
 from sparsepop.merge.statistics import recalibrate
-from sparsepop.merge.traffic import bytes_down, bytes_up
 
 __all__ = [
+    "COLLAPSE",
     "RESTS",
     "Round",
-    "bytes_down",
-    "bytes_up",
+    "agreed",
     "combine",
+    "end_round",
     "gather",
+    "join",
     "merge",
+    "merged_parcel",
     "owners_of",
+    "pack",
+    "parcel",
+    "part_of",
     "recalibrate",
     "simulate",
+    "unpack",
+    "weight_of",
 ]

@@ -11,7 +11,7 @@ from torch import Tensor
 from sparsepop.member import State
 from sparsepop.merge.owners import RESTS, check_owners
 
-Values = dict[int, Any]
+_MEANT = ("model", "optimizer")
 
 
 def combine(states: Mapping[int, State], owners: Mapping[str, int], rest: str = "first") -> State:
@@ -22,56 +22,78 @@ def combine(states: Mapping[int, State], owners: Mapping[str, int], rest: str = 
     member's, or, of model and optimizer and where it is floating point, the `mean`. FLOPs are added up. The
     result shares tensors with `states`; their order does not matter.
 
-    Raises ValueError when a partition is missing, or the states are of different steps or networks.
+    Raises ValueError when a partition is missing, or the states differ in their step, network or methods.
     """
-    if rest not in RESTS:
-        raise ValueError(f"unknown rest {rest!r}: choose one of {', '.join(RESTS)}")
+    check_rest(rest)
     states = _checked(states)
-    names = list(states[0]["model"])
-    check_owners(dict(owners), list(states[0]["masks"]["tensors"]), names, len(states))
-    merged = {
-        key: _join({i: state[key] for i, state in states.items()}, owners, rest if key in _MEANT else "first")
-        for key in states[0]
+    networks = [list(state["model"]) for state in states.values()]
+    _check_alike("network", networks)
+    _check_alike("methods", [sorted(state["memory"]) for state in states.values()])
+    check_owners(dict(owners), list(states[0]["masks"]["tensors"]), networks[0], len(states))
+    return join({part: part_of(state, owners, part, rest) for part, state in states.items()}, rest)
+
+
+def part_of(state: State, owners: Mapping[str, int], part: int, rest: str = "first") -> State:
+    """What the member that grew partition `part` gives to `join`: what it owns, and its share in what nobody
+    owns.
+    """
+    return {
+        key: _owned(entry, owners, part, part == 0 or (rest == "mean" and key in _MEANT))
+        for key, entry in state.items()
     }
-    merged["masks"]["version"] = max(state["masks"]["version"] for state in states.values())
-    merged["train_flops"] = sum(state["train_flops"] for state in states.values())
+
+
+def join(parts: Mapping[int, State], rest: str = "first") -> State:
+    """The state that `parts` are the parts of, by the number of the partition; ValueError where one is
+    missing, or they are of different steps.
+    """
+    check_rest(rest)
+    parts = _checked(parts)
+    merged = {
+        key: _joined([each[key] for each in parts.values()], rest if key in _MEANT else "first")
+        for key in parts[0]
+    }
+    merged["masks"]["version"] = max(each["masks"]["version"] for each in parts.values())
+    merged["train_flops"] = sum(each["train_flops"] for each in parts.values())
     return merged
 
 
-_MEANT = ("model", "optimizer")
+def check_rest(rest: str) -> str:
+    """`rest` itself when it is known; else a ValueError that lists the known ones."""
+    if rest not in RESTS:
+        raise ValueError(f"unknown rest {rest!r}: choose one of {', '.join(RESTS)}")
+    return rest
 
 
 def _checked(states: Mapping[int, State]) -> dict[int, State]:
     if sorted(states) != list(range(len(states))) or not states:
         raise ValueError(f"partitions {sorted(states)} took part: a round is complete with all of 0, 1, ...")
     ordered = {i: states[i] for i in range(len(states))}
-    for what, values in (
-        ("step", [state["step"] for state in ordered.values()]),
-        ("network", [list(state["model"]) for state in ordered.values()]),
-        ("methods", [sorted(state["memory"]) for state in ordered.values()]),
-    ):
-        if any(value != values[0] for value in values):
-            raise ValueError(
-                f"the states differ in their {what}: only members of the same round can be merged"
-            )
+    _check_alike("step", [state["step"] for state in ordered.values()])
     return ordered
 
 
-def _join(values: Values, owners: Mapping[str, int], rest: str) -> Any:
-    first = next(iter(values.values()))
+def _check_alike(what: str, values: list[Any]) -> None:
+    if any(value != values[0] for value in values):
+        raise ValueError(f"the states differ in their {what}: only members of the same round can be merged")
+
+
+def _owned(entry: Any, owners: Mapping[str, int], part: int, whole: bool) -> Any:
+    """What of `entry` partition `part` owns; of tensors that nobody owns, all if `whole`."""
+    if not isinstance(entry, Mapping):
+        return entry
+    return {
+        key: each if key in owners else _owned(each, owners, part, whole)
+        for key, each in entry.items()
+        if (owners[key] == part if key in owners else whole or not isinstance(each, Tensor))
+    }
+
+
+def _joined(entries: list[Any], rest: str) -> Any:
+    first = entries[0]
     if isinstance(first, Mapping):
-        keys = dict.fromkeys(key for value in values.values() for key in value)
-        return {
-            key: _owned(values, owners[key], key)
-            if key in owners
-            else _join({i: value[key] for i, value in values.items() if key in value}, owners, rest)
-            for key in keys
-            if key not in owners or key in values[owners[key]]
-        }
-    if rest == "mean" and isinstance(first, Tensor) and first.is_floating_point():
-        return torch.stack([value.double() for value in values.values()]).mean(0).to(first.dtype)
+        keys = dict.fromkeys(key for each in entries for key in each)
+        return {key: _joined([each[key] for each in entries if key in each], rest) for key in keys}
+    if rest == "mean" and len(entries) > 1 and isinstance(first, Tensor) and first.is_floating_point():
+        return torch.stack([each.double() for each in entries]).mean(0).to(first.dtype)
     return first
-
-
-def _owned(values: Values, owner: int, key: str) -> Any:
-    return values[owner][key]

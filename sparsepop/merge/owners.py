@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
+from sparsepop.experiment import RESTS as RESTS
 from sparsepop.ledger import LAYERS
 from sparsepop.methods.partition import Groups
-
-RESTS = ("first", "mean")
 
 
 def owners_of(model: nn.Module, groups: Groups) -> dict[str, int]:

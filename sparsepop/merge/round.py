@@ -2,17 +2,96 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 
 from sparsepop.member import Member, State, Task
-from sparsepop.merge.combine import combine
+from sparsepop.merge.combine import combine, join
 from sparsepop.merge.owners import owners_of
+from sparsepop.merge.parcel import merged_parcel, unpack, weight_of
 from sparsepop.merge.statistics import recalibrate
 from sparsepop.methods.base import Batches
-from sparsepop.methods.partition_grow import PartitionGrow
+from sparsepop.methods.partition_grow import growth_of
 from sparsepop.recipe import Recipe
+from sparsepop.train import EVALUATION_BATCH, Score, evaluate
+
+COLLAPSE = "the merged network is far worse than its members: train longer before the first round"
+COLLAPSED = 0.1
+"""How much worse than its members, in accuracy, a merged network counts as collapsed."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """A round that ended with `step`: the validation accuracies of its members' networks, each with its own
+    partition dense, how the combined one did before and after pruning, what was sent (bytes by partition; to
+    each), the share of weights that the masks have exchanged, and the FLOPs of the merge.
+    """
+
+    step: int
+    members: tuple[float, ...]
+    dense: Score
+    merged: Score
+    bytes_up: tuple[int, ...]
+    bytes_down: int
+    changed: float
+    flops: float
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether the parts, trained apart, no longer fit together."""
+        return self.merged.accuracy < self.members_accuracy - COLLAPSED
+
+    @property
+    def members_accuracy(self) -> float:
+        """The mean over members."""
+        return sum(self.members) / len(self.members)
+
+    def numbers(self) -> dict[str, float]:
+        """What the results tell of the round."""
+        return {
+            "round_end": float(self.step),
+            "members": self.members_accuracy,
+            "dense": self.dense.accuracy,
+            "merged": self.merged.accuracy,
+            "changed": self.changed,
+            "collapsed": float(self.collapsed),
+            "bytes_up": float(sum(self.bytes_up)),
+            "bytes_down": float(self.bytes_down),
+        }
+
+
+def end_round(
+    recipe: Recipe,
+    task: Task,
+    parcels: Mapping[int, State],
+    accuracies: Sequence[float],
+    data: Batches,
+    *,
+    rest: str = "first",
+    batches: int = 0,
+    device: str | torch.device = "cpu",
+) -> tuple[Member, Round]:
+    """The merged member and what is told of the round, from what the members have sent (`parcel`), by the
+    number of the partition that each grew. `accuracies` are those members' before the merge.
+    """
+    joined = join({part: unpack(each) for part, each in parcels.items()}, rest)
+    member = Member.restore(recipe, 0, task, joined, device)
+    dense = evaluate(member, data.batches("validation", EVALUATION_BATCH))
+    before = member.train_flops
+    conclude(member, data, batches)
+    changes = [note.numbers["changed"] for note in member.take_notes() if note.kind == "prune"]
+    return member, Round(
+        step=member.step,
+        members=tuple(accuracies),
+        dense=dense,
+        merged=evaluate(member, data.batches("validation", EVALUATION_BATCH)),
+        bytes_up=tuple(weight_of(parcels[part]) for part in sorted(parcels)),
+        bytes_down=weight_of(merged_parcel(member)),
+        changed=changes[0] if changes else 0.0,
+        flops=member.train_flops - before,
+    )
 
 
 def merge(
@@ -28,8 +107,9 @@ def merge(
     """The state that every member goes on from after a round: combined, pruned to the recipe's density, and
     with BatchNorm statistics taken anew over `batches` batches of `data`.
 
-    `states` are those of the round's end, by the number of the partition that each member grew; `recipe` is
-    that of any member. Nothing is random and no seed matters, so whoever merges comes to the same state.
+    `states` are those of the round's end, whole, by the number of the partition that each member grew;
+    `recipe` is that of any member. Nothing is random and no seed matters, so whoever merges comes to the same
+    state.
     """
     member = gather(recipe, task, states, rest=rest, device=device)
     conclude(member, data, batches)
@@ -60,13 +140,3 @@ def conclude(member: Member, data: Batches | None, batches: int) -> None:
     growth_of(member.recipe).conclude(member)
     if data is not None:
         recalibrate(member, data, batches)
-
-
-def growth_of(recipe: Recipe) -> PartitionGrow:
-    """The recipe's part in parallel grow-and-prune; ValueError when it has none, or several."""
-    found = [method for method in recipe.methods if isinstance(method, PartitionGrow)]
-    if len(found) != 1:
-        raise ValueError(
-            f"a recipe to merge needs one PartitionGrow among its methods, this has {len(found)}"
-        )
-    return found[0]

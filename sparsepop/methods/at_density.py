@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from sparsepop.budgets import check_density, check_distribution
+from sparsepop.budgets import check_density, check_scope
 from sparsepop.methods.base import Method, Validation
 from sparsepop.methods.cut import exact_masks
 
@@ -35,8 +35,7 @@ class AtDensity(Method):
     def __post_init__(self) -> None:
         for density in self.densities:
             check_density(density)
-        if self.scope != "global":
-            check_distribution(self.scope)
+        check_scope(self.scope)
 
     def examine(self, member: Member, validation: Validation) -> Mapping[str, float]:
         numbers = {}

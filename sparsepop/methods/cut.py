@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from sparsepop.budgets import check_density, check_distribution
+from sparsepop.budgets import check_density, check_scope
 from sparsepop.masks import Masks, top_masks
 from sparsepop.methods.base import Method
 from sparsepop.methods.harden import harden
@@ -38,8 +38,7 @@ class Cut(Method):
         check_density(self.density)
         if self.at < 1:
             raise ValueError(f"a cut comes after a step, got at={self.at}: use at least 1")
-        if self.scope != "global":
-            check_distribution(self.scope)
+        check_scope(self.scope)
 
     def start(self, member: Member) -> None:
         # refused now, not after hours

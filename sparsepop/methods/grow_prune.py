@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
 from sparsepop.budgets import check_density
-from sparsepop.methods.base import Batches, Method
+from sparsepop.methods import regrowth
+from sparsepop.methods.base import Method
 from sparsepop.methods.partition import Partition
-from sparsepop.methods.regrowth import (
-    check_settings,
-    grow,
-    is_grown,
-    magnitude_start,
-    measured_changes,
-    prune_grown,
-    random_start,
-)
+from sparsepop.methods.regrowth import check_settings, grow, is_grown, magnitude_start, random_start
 from sparsepop.schedule import Phases
 
 if TYPE_CHECKING:
@@ -61,6 +53,11 @@ class GrowPrune(Method):
     grown: float = 1.0
     fresh: bool = True
 
+    conclude = regrowth.conclude
+    finish = regrowth.finish
+    measure = regrowth.measure
+    measure_layers = regrowth.measure_layers
+
     def __post_init__(self) -> None:
         check_settings(self.density, self.scope, self.initial)
         check_density(self.grown, "the grown density")
@@ -83,8 +80,8 @@ class GrowPrune(Method):
     def after_backward(self, member: Member) -> None:
         memory, phase = member.memory_of(self), self.phases.beginning(member.step)
         if phase is not None:
-            if is_grown(memory) and member.step > 0:
-                prune_grown(member, memory, self.density, self.scope)
+            if member.step > 0:
+                self.conclude(member)
             if not is_grown(memory):
                 names = self._next(member, phase)
                 grow(member, memory, names, self.grown)
@@ -93,22 +90,9 @@ class GrowPrune(Method):
             member.optimizer.state.clear()
 
     def after_step(self, member: Member) -> None:
-        memory = member.memory_of(self)
         # "past the end": a state taken over from a member whose phases are longer
-        due = self.phases.ending(member.step) or member.step >= self.phases.end
-        if due and is_grown(memory):
-            prune_grown(member, memory, self.density, self.scope)
-
-    def finish(self, member: Member, data: Batches) -> None:
-        memory = member.memory_of(self)
-        if is_grown(memory):
-            prune_grown(member, memory, self.density, self.scope)
-
-    def measure(self, member: Member) -> Mapping[str, float]:
-        return {"phase": float(member.memory_of(self).get("phase", -1))}
-
-    def measure_layers(self, member: Member) -> Mapping[str, Mapping[str, float]]:
-        return measured_changes(member.memory_of(self))
+        if self.phases.ending(member.step) or member.step >= self.phases.end:
+            self.conclude(member)
 
     def density_at(self, step: int) -> float | None:
         """`density` between phases; inside one, how much is alive is the network's affair: None, or 1 where

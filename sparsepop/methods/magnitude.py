@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from sparsepop.budgets import check_density, check_distribution
+from sparsepop.budgets import check_density, check_scope, kept
 from sparsepop.masks import Masks, spare_largest, top_mask, top_masks
 from sparsepop.methods.base import Method
 from sparsepop.schedule import Every, Schedule, as_schedule, last_change
@@ -33,8 +33,7 @@ class Magnitude(Method):
     scope: str = "global"
 
     def __post_init__(self) -> None:
-        if self.scope != "global":
-            check_distribution(self.scope)
+        check_scope(self.scope)
         schedule = as_schedule(self.density)
         check_density(schedule(0))
         check_density(schedule(last_change(schedule)))
@@ -66,13 +65,7 @@ def largest(masks: Masks, density: float, scope: str) -> dict[str, Tensor]:
     """The masks of the layers that `prune` would prune."""
     sizes = {name: param.abs().detach() for name, param in masks.params.items()}
     if scope == "global":
-        keep = round(density * masks.total)
-        if keep < len(sizes):
-            raise ValueError(
-                f"density {density} keeps {keep} of {masks.total} weights, fewer than "
-                f"the {len(sizes)} layers: "
-                f"use at least {len(sizes) / masks.total:.3g}"
-            )
+        keep = kept(density, masks.total, len(sizes))
         if keep >= masks.alive:
             return {}
         return top_masks(spare_largest(sizes, masks.tensors), keep, masks.tensors)

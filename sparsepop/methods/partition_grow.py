@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from sparsepop.methods.base import Batches, Method
+from sparsepop.methods import regrowth
+from sparsepop.methods.base import Method
 from sparsepop.methods.partition import Partition
-from sparsepop.methods.regrowth import (
-    check_settings,
-    grow,
-    is_grown,
-    magnitude_start,
-    measured_changes,
-    prune_grown,
-    random_start,
-)
+from sparsepop.methods.regrowth import check_settings, grow, magnitude_start, random_start
 from sparsepop.schedule import Phases
 
 if TYPE_CHECKING:
     from sparsepop.member import Member
+    from sparsepop.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -43,6 +36,11 @@ class PartitionGrow(Method):
     scope: str = "uniform"
     initial: str = "random"
     fresh: bool = True
+
+    conclude = regrowth.conclude
+    finish = regrowth.finish
+    measure = regrowth.measure
+    measure_layers = regrowth.measure_layers
 
     def __post_init__(self) -> None:
         check_settings(self.density, self.scope, self.initial)
@@ -72,21 +70,6 @@ class PartitionGrow(Method):
         if self.fresh and (phase is not None or member.step == self.rounds.end):
             member.optimizer.state.clear()
 
-    def conclude(self, member: Member) -> None:
-        """Prune what is still grown; nothing where all is sparse."""
-        memory = member.memory_of(self)
-        if is_grown(memory):
-            prune_grown(member, memory, self.density, self.scope)
-
-    def finish(self, member: Member, data: Batches) -> None:
-        self.conclude(member)
-
-    def measure(self, member: Member) -> Mapping[str, float]:
-        return {"phase": float(member.memory_of(self).get("phase", -1))}
-
-    def measure_layers(self, member: Member) -> Mapping[str, Mapping[str, float]]:
-        return measured_changes(member.memory_of(self))
-
     def density_at(self, step: int) -> float | None:
         """`density` outside the rounds; None within one and at its end, before the merge (1 where there is
         but one partition).
@@ -98,3 +81,13 @@ class PartitionGrow(Method):
     def settled_at(self) -> int:
         # the last round ends dense, so it takes a step of fine-tuning to be sparse
         return self.rounds.end + 1 if self.rounds.spans else 0
+
+
+def growth_of(recipe: Recipe) -> PartitionGrow:
+    """The recipe's part in parallel grow-and-prune; ValueError when it has none, or several."""
+    found = [method for method in recipe.methods if isinstance(method, PartitionGrow)]
+    if len(found) != 1:
+        raise ValueError(
+            f"a recipe to merge needs one PartitionGrow among its methods, this has {len(found)}"
+        )
+    return found[0]

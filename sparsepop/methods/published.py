@@ -14,6 +14,7 @@ from sparsepop.methods.gradient_flow import GradientFlow
 from sparsepop.methods.grow_prune import GrowPrune
 from sparsepop.methods.magnitude import Magnitude
 from sparsepop.methods.partition import Partition
+from sparsepop.methods.partition_grow import PartitionGrow
 from sparsepop.methods.reach import Reachable
 from sparsepop.methods.sharing import ShareWeights
 from sparsepop.methods.static import Static
@@ -148,6 +149,15 @@ def gap(
     length = length or max(1, room // (7 * parts))
     phases = Phases.regular(length, room // length)
     return (GrowPrune(density, Partition(parts, by), phases, order, scope), Explored())
+
+
+def parallel_gap(
+    density: float, rounds: Phases, own: int, *, parts: int = 4, by: str = "size", scope: str = "uniform"
+) -> Methods:
+    """P-GaP (Ma et al. 2022), for the member that grows partition `own` of `parts` in each of `rounds`; for
+    populations under `PartitionParallel`. The paper's four partitions of ResNet-50 are its stages (`by`).
+    """
+    return (PartitionGrow(density, Partition(parts, by), own, rounds, scope), Explored())
 
 
 def acdc(density: float, steps: int) -> Methods:

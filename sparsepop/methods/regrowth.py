@@ -1,4 +1,4 @@
-"""What growing a partition and pruning it again consists of, for the methods that take turns at it."""
+"""What growing a partition and pruning it again consists of, and the hooks that methods doing so share."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from sparsepop.budgets import allocate, check_density, check_distribution
+from sparsepop.budgets import check_density, check_scope
 from sparsepop.masks import Masks, top_mask
+from sparsepop.methods.base import Batches
 from sparsepop.methods.magnitude import largest, prune
 from sparsepop.methods.static import set_random_masks
 
 if TYPE_CHECKING:
     from sparsepop.member import Member
+    from sparsepop.methods.grow_prune import GrowPrune
+    from sparsepop.methods.partition_grow import PartitionGrow
 
 INITIAL = ("random", "magnitude")
 Memory = dict[str, Any]
@@ -23,8 +26,7 @@ Memory = dict[str, Any]
 def check_settings(density: float, scope: str, initial: str) -> None:
     """ValueError for a setting that cannot work."""
     check_density(density)
-    if scope != "global":
-        check_distribution(scope)
+    check_scope(scope)
     if initial not in INITIAL:
         raise ValueError(f"unknown first masks {initial!r}: choose one of {', '.join(INITIAL)}")
 
@@ -38,14 +40,14 @@ def random_start(member: Member, density: float, scope: str) -> None:
 def magnitude_start(
     member: Member, memory: Memory, density: float, scope: str, spared: Sequence[str], share: float
 ) -> None:
-    """Keep the largest of the initial weights. The layers `spared` keep `share` of theirs: they are grown
-    from the start.
+    """Keep the largest of the initial weights. The layers `spared` keep `share` of theirs, as `grow` counts:
+    they are grown from the start.
     """
     masks = member.masks
     new = largest(masks, density, scope)
     if spared:
         remember(memory, {name: new.get(name, masks.tensors[name]) for name in spared})
-        for name, count in _grown_counts(masks, spared, share).items():
+        for name, count in masks.allocate_among(spared, share).items():
             most = max(count, int(memory["before"][name].sum()))
             new[name] = top_mask(masks.params[name].detach().abs(), most)
     masks.set(new, member.optimizer)
@@ -53,11 +55,12 @@ def magnitude_start(
 
 def grow(member: Member, memory: Memory, names: Sequence[str], share: float = 1.0) -> None:
     """Make `share` of each layer's weights alive, the grown ones at random places (all at 1); they are zero,
-    and so is their optimizer state.
+    and so is their optimizer state. Where layers share tensors, `share` counts as densities do there: of the
+    weights without sharing, and at most all that exist.
     """
     masks = member.masks
     remember(memory, {name: masks.tensors[name] for name in names})
-    counts = _grown_counts(masks, names, share)
+    counts = masks.allocate_among(names, share)
     generator = member.generator("growth")
     new = {name: _grown(masks, name, counts[name], generator) for name in names}
     masks.set(new, member.optimizer)
@@ -89,13 +92,27 @@ def prune_grown(member: Member, memory: Memory, density: float, scope: str) -> N
     member.note("prune", ", ".join(changes), changed=total / size, density=member.masks.density)
 
 
-def measured_changes(memory: Memory) -> Mapping[str, Mapping[str, float]]:
+def conclude(method: GrowPrune | PartitionGrow, member: Member) -> None:
+    """Prune what is still grown; nothing where all is sparse."""
+    memory = member.memory_of(method)
+    if is_grown(memory):
+        prune_grown(member, memory, method.density, method.scope)
+
+
+def finish(method: GrowPrune | PartitionGrow, member: Member, data: Batches) -> None:
+    """The hook of the same name."""
+    conclude(method, member)
+
+
+def measure(method: GrowPrune | PartitionGrow, member: Member) -> Mapping[str, float]:
+    """`phase`: the number of the newest one, from 0; -1 before the first."""
+    return {"phase": float(member.memory_of(method).get("phase", -1))}
+
+
+def measure_layers(method: GrowPrune | PartitionGrow, member: Member) -> Mapping[str, Mapping[str, float]]:
     """For each layer that was grown and pruned: the share of its weights that were replaced the last time."""
-    return {name: {"changed": change} for name, change in memory.get("changed", {}).items()}
-
-
-def _grown_counts(masks: Masks, names: Sequence[str], share: float) -> dict[str, int]:
-    return allocate({name: masks.shapes[name] for name in names}, share, "uniform")
+    changed = member.memory_of(method).get("changed", {})
+    return {name: {"changed": change} for name, change in changed.items()}
 
 
 def _grown(masks: Masks, name: str, count: int, generator: torch.Generator) -> Tensor:

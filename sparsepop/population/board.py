@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
-from sparsepop.experiment import PBT
+from sparsepop.experiment import PBT, Exchanging
 from sparsepop.population import rules
+from sparsepop.population.rounds import Merge, Outcome, Rounds, after, at_once, mergeable
 from sparsepop.population.rules import Assignment, Post
 from sparsepop.storage import Storage
 
@@ -24,13 +25,24 @@ class Board:
     A synchronous board decides a generation once all members that still run have posted it; an asynchronous
     one decides each post at once, against the latest posts of the others. Everything is idempotent: a board
     opened anew on the same storage answers the same, and what is decided is never decided again.
+
+    Where there are `rounds`, a post at a round's end decides nothing: `merges` says which groups are
+    complete, and `merged`, what their members do then.
     """
 
     def __init__(
-        self, storage: Storage, search: PBT, members: Iterable[int], mode: str = "max", seed: int = 0
+        self,
+        storage: Storage,
+        search: Exchanging,
+        members: Iterable[int],
+        mode: str = "max",
+        seed: int = 0,
+        rounds: Rounds | None = None,
     ) -> None:
         self.storage = storage
         self.search = search
+        self.rounds = rounds
+        self.together = isinstance(search, PBT) and search.synchronous
         self.mode = mode
         self.seed = seed
         self.running = set(members) - {int(name) for name in storage.names("retired")}
@@ -41,6 +53,8 @@ class Board:
         self._needs: dict[int, set[State]] = {}  # by member
         self._users: Counter[State] = Counter()  # how many members need a state
         self._released: set[State] = set()
+        self._lost: set[State] = set()
+        self._merged: dict[int, Assignment] = {}  # the newest of each member
         self._read()
 
     def post(self, post: Post) -> None:
@@ -70,7 +84,10 @@ class Board:
 
     def due(self, post: Post) -> list[tuple[str, list[Assignment]]]:
         """What is to be decided now that `post` is noted, by journal entry: `journal`, then `enter`."""
-        if not self.search.synchronous:
+        if self.rounds is not None:
+            decided = at_once(self.rounds, post)
+            return [(_tag(post), decided)] if decided else []
+        if not self.together:
             return [(_tag(post), [rules.asynchronous(post, self._newest, **self._settings())])]
         if self.settled(post.generation):
             # it failed, the others went on without it, and now it catches up
@@ -89,6 +106,8 @@ class Board:
         for each in decided:
             self.decisions[each.member, each.generation] = each
             self._decided.add(each.generation)
+            if each.group is not None and each.generation >= self._merge_of(each.member):
+                self._merged[each.member] = each
             self._count(each.member)
 
     def settled(self, generation: int) -> bool:
@@ -98,11 +117,45 @@ class Board:
     def assignment(self, member: int, generation: int) -> Assignment | None:
         """What `member` does after `generation`; None while others still have to post it.
 
-        KeyError for a generation that the member has not posted itself.
+        One that the others went on without gets the newest merge. KeyError for a generation that the member
+        has not posted itself, unless it is where rounds begin.
         """
-        if (member, generation) not in self.decisions and member not in self._posts[generation]:
+        if self._merge_of(member) > generation:
+            return self._merged[member]
+        found = self.decisions.get((member, generation))
+        begins = self.rounds is not None and generation == self.rounds.start
+        if found is None and not begins and member not in self._posts[generation]:
             raise KeyError(f"member {member} asks about generation {generation}, which it has not posted")
-        return self.decisions.get((member, generation))
+        return found
+
+    def merges(self) -> list[Merge]:
+        """The rounds that can be merged now."""
+        if self.rounds is None:
+            return []
+        groups = sorted({self.rounds.group_of(member) for member in self._newest})
+        return [merge for group in groups if (merge := self._mergeable(self.rounds, group)) is not None]
+
+    def merged(self, merge: Merge, outcome: Outcome) -> tuple[str, list[Assignment]]:
+        """What a merge decides, with its journal entry: `journal`, then `enter`."""
+        assert self.rounds is not None
+        decided = after(self.rounds, merge, outcome, self.running)
+        return f"g{merge.generation:04d}-p{merge.group:04d}", decided
+
+    def lose(self, member: int, generation: int) -> None:
+        """Note that `member` was killed within `generation`: its group may be done before it comes back."""
+        self._lost.add((member, generation))
+
+    def missing(self, member: int, generation: int) -> int | None:
+        """Somebody who will never post and without whom `member` cannot go on after `generation`."""
+        if self.rounds is None or self.assignment(member, generation) is not None:
+            return None
+        gone = [each for each in self.rounds.members_of(self.rounds.group_of(member))]
+        gone = [each for each in gone if each not in self.running and each not in self._posts[generation]]
+        if generation == self.rounds.start:
+            gone = [each for each in gone if each == self.rounds.leader_of(member)]
+        elif self.rounds.search.lost == "keep":
+            gone = []
+        return next(iter(gone), None)
 
     def retire(self, member: int) -> None:
         """Never wait for `member` again, nor after a restart of the exchange; `welcome` takes it back."""
@@ -138,10 +191,23 @@ class Board:
 
     def _ripe(self, generation: int) -> list[tuple[str, list[Assignment]]]:
         posted = self._posts[generation]
-        if not self.search.synchronous or self.settled(generation) or not self.running <= posted.keys():
+        if not self.together or self.settled(generation) or not self.running <= posted.keys():
             return []
         decided = rules.truncation(list(posted.values()), **self._settings())
         return [(f"g{generation:04d}", list(decided.values()))]
+
+    def _mergeable(self, rounds: Rounds, group: int) -> Merge | None:
+        members = rounds.members_of(group)
+        generation = max(self.newest(member) for member in members)
+        if not rounds.end_with(generation) or self._merge_of(members[0]) >= generation:
+            return None
+        excused = [m for m in members if m not in self.running or (m, generation) in self._lost]
+        keep = rounds.search.lost == "keep"
+        return mergeable(rounds, group, generation, self._posts[generation], excused if keep else ())
+
+    def _merge_of(self, member: int) -> int:
+        """The newest round that was merged with `member`; -1 before the first."""
+        return self._merged[member].generation if member in self._merged else -1
 
     def _settings(self) -> dict[str, Any]:
         names = ("space", "quantile", "resample", "factors")

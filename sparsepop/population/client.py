@@ -20,8 +20,11 @@ class Client(Protocol):
         """Say what a member has reached; its state is on storage, and given here where others may want it."""
 
     def ask(self, member: int, generation: int) -> tuple[Assignment, State | None] | None:
-        """The assignment after `generation`, with the donor's state unless it has to come from storage; None
-        when the others take long."""
+        """The assignment after `generation`, with the donor's state, or the merged network as it was packed,
+        unless it has to come from storage; None when the others take long."""
+
+    def decided(self, member: int, generation: int) -> bool:
+        """Whether `ask` has an answer; False when the others take long."""
 
     def newest(self, member: int) -> int:
         """The newest generation that `member` has posted; -1 before the first."""
@@ -42,7 +45,10 @@ class ActorClient:
         if answer is None:
             return None
         assignment, reference = answer
-        return assignment, _fetched(reference)
+        return assignment, fetched(reference)
+
+    def decided(self, member: int, generation: int) -> bool:
+        return bool(ray.get(self.actor.decided.remote(member, generation, PATIENCE)))
 
     def newest(self, member: int) -> int:
         return int(ray.get(self.actor.newest.remote(member)))
@@ -56,7 +62,8 @@ def _shared(state: State) -> list[Any]:
         return []
 
 
-def _fetched(reference: list[Any]) -> State | None:
+def fetched(reference: list[Any]) -> State | None:
+    """What a reference holds; None without one, or where that is gone."""
     if not reference:
         return None
     try:

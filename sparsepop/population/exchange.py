@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from typing import Any
 
 import ray
+from ray import cloudpickle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from sparsepop.experiment import PBT
+from sparsepop.experiment import Exchanging
 from sparsepop.population.board import Board, State
+from sparsepop.population.rounds import Merge, Outcome, Rounds
 from sparsepop.population.rules import Assignment, Post
-from sparsepop.population.states import StateFiles
+from sparsepop.population.states import StateFiles, merged_path
 from sparsepop.storage import Storage
 
 WRITERS = 32  # files that are written or deleted at a time
 CALLS = 10_000  # calls that may wait at a time: every member's `ask`, and posts must still get through
 Reference = list[Any]  # a list around an ObjectRef, so that Ray passes the reference itself; [] without one
+Merger = Callable[[Merge, list[Reference]], Awaitable[tuple[Outcome, Reference]]]
+MERGED = 2  # rounds whose merged networks are kept: somebody may be one behind
 
 
 class Exchange:
@@ -28,12 +32,27 @@ class Exchange:
     and deletes the states that nobody can.
 
     A restarted actor finds posts and decisions on storage; the references are gone then, and members load
-    from storage.
+    from storage. Partitions are merged by `merger`, in another process; what comes of it is journalled before
+    anybody hears of it, and a merge that was interrupted is done again.
     """
 
-    def __init__(self, root: str, search: PBT, members: list[int], mode: str, seed: int) -> None:
+    def __init__(
+        self,
+        root: str,
+        search: Exchanging,
+        members: list[int],
+        mode: str,
+        seed: int,
+        rounds: Rounds | None = None,
+        merger: Merger | None = None,
+    ) -> None:
         storage = Storage(root)
-        self._board = Board(storage, search, members, mode, seed)
+        self._storage = storage
+        self._board = Board(storage, search, members, mode, seed, rounds)
+        self._merger = merger
+        self._merging: dict[int, asyncio.Task[None]] = {}  # by group; it stays where it failed
+        self._merged: dict[tuple[int, int], Reference] = {}
+        self._answered: set[State] = set()
         self._files = StateFiles(storage)
         self._stored: defaultdict[int, set[int]] = defaultdict(set)  # generations by member
         for member, generation in self._files.all():
@@ -42,35 +61,54 @@ class Exchange:
         self._threads = ThreadPoolExecutor(WRITERS)
         self._turns: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._settling = asyncio.Lock()
-        self._waiting: defaultdict[int, asyncio.Event] = defaultdict(asyncio.Event)  # by generation
+        self._waiting: defaultdict[State, asyncio.Event] = defaultdict(asyncio.Event)
 
     async def post(self, post: Post, reference: Reference) -> None:
         """Note a post and the reference to its state, which is on storage already; wakes those who wait."""
+        if reference:
+            self._references[post.member, post.generation] = reference
         async with self._turns[post.member]:  # a repeated post waits for the first one's decision
             if not self._board.known(post):
                 await self._in_thread(self._board.keep, post)
                 self._board.note(post)
                 await self._decide(post)
-        if reference:
-            self._references[post.member, post.generation] = reference
         self._stored[post.member].add(post.generation)
         await self._forget(post.member)
-        self._wake()
+        self._start_merges()
 
     async def ask(self, member: int, generation: int, patience: float) -> tuple[Assignment, Reference] | None:
-        """The assignment after `generation` with the reference to its donor's state ([]: take it from
-        storage); None when others have not posted within `patience` seconds."""
-        if self._board.assignment(member, generation) is None:
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._waiting[generation].wait(), patience)
-        if self._board.assignment(member, generation) is None:
-            await self._catch_up()
+        """The assignment after `generation` with the reference to its donor's state, or to the merged network
+        ([]: take it from storage); None when others have not posted within `patience` seconds.
+
+        RuntimeError where somebody is missing for good, and whatever made a merge fail: the next question
+        has it tried again.
+        """
+        before = self._board.assignment(member, generation)
+        if before is not None and (member, before.generation) in self._answered:
+            # it had gone on from here, and was killed
+            self._board.lose(member, before.generation + 1)
+        await self.decided(member, generation, patience)
         assignment = self._board.assignment(member, generation)
         if assignment is None:
             return None
+        if self._board.rounds is not None:
+            self._answered.add((member, assignment.generation))
+        if assignment.group is not None:
+            return assignment, self._merged.get((assignment.group, assignment.generation), [])
         if assignment.donor is None or assignment.donor_generation is None:
             return assignment, []
         return assignment, self._references.get((assignment.donor, assignment.donor_generation), [])
+
+    async def decided(self, member: int, generation: int, patience: float) -> bool:
+        """Whether `ask` has an answer within `patience` seconds; raises what it raises."""
+        self._start_merges()
+        self._check(member, generation)
+        if self._board.assignment(member, generation) is None:
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._waiting[member, generation].wait(), patience)
+        if self._board.assignment(member, generation) is None:
+            await self._catch_up()
+        return self._board.assignment(member, generation) is not None
 
     async def newest(self, member: int) -> int:
         """The newest generation that a member has posted; -1 before the first."""
@@ -80,22 +118,55 @@ class Exchange:
         """Stop waiting for a member that failed for good; OSError where storage has no room for that."""
         async with self._settling:
             self._board.retire(member)
-        self._wake()
+        self._wake(state for state in list(self._waiting) if state in self._board.decisions)
+        self._start_merges()
 
     async def _catch_up(self) -> None:
         """Decide what a retirement made ripe and storage had no room for then."""
         async with self._settling:
             for tag, decided in self._board.ripe():
                 await self._in_thread(self._board.journal, tag, decided)
-                self._board.enter(decided)
-        self._wake()
+                self._enter(decided)
 
     async def _decide(self, post: Post) -> None:
         """Decide what is due, on storage first; one synchronous generation is decided by one post."""
-        async with self._settling if self._board.search.synchronous else nullcontext():
+        async with self._settling if self._board.together else nullcontext():
             for tag, decided in [] if self._board.known(post) else self._board.due(post):
                 await self._in_thread(self._board.journal, tag, decided)
-                self._board.enter(decided)
+                self._enter(decided)
+
+    def _start_merges(self) -> None:
+        """Have the rounds merged that can be, each once."""
+        for merge in self._board.merges():
+            if self._merger is not None and merge.group not in self._merging:
+                self._merging[merge.group] = asyncio.ensure_future(self._merge(self._merger, merge))
+
+    async def _merge(self, merger: Merger, merge: Merge) -> None:
+        sent = [self._references.get((post.member, post.generation), []) for post in merge.posts]
+        outcome, reference = await merger(merge, sent)
+        self._merged[merge.key] = reference
+        tag, decided = self._board.merged(merge, outcome)
+        await self._in_thread(self._board.journal, tag, decided)
+        self._enter(decided)
+        old = (merge.group, merge.generation - MERGED)
+        self._merged.pop(old, None)
+        await self._in_thread(self._storage.delete, merged_path(*old))
+        del self._merging[merge.group]
+
+    def _check(self, member: int, generation: int) -> None:
+        """Raise what stands in the way of an answer."""
+        rounds = self._board.rounds
+        if rounds is None:
+            return
+        task = self._merging.get(group := rounds.group_of(member))
+        if task is not None and task.done():
+            del self._merging[group]
+            task.result()
+        if (missing := self._board.missing(member, generation)) is not None:
+            raise RuntimeError(
+                f"member {missing} has failed for good, and its partition is missing: run the same command "
+                "again, or let old partitions be kept (PartitionParallel(lost='keep'))"
+            )
 
     async def _forget(self, member: int) -> None:
         """Drop what nobody can take any more, of `member` and of what has been released."""
@@ -113,14 +184,50 @@ class Exchange:
         """Wait for storage without keeping the others waiting."""
         await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
 
-    def _wake(self) -> None:
-        for generation in [each for each in self._waiting if self._board.settled(each)]:
-            self._waiting.pop(generation).set()
+    def _enter(self, decided: list[Assignment]) -> None:
+        """Answer with decisions that are on storage."""
+        self._board.enter(decided)
+        self._wake((each.member, each.generation) for each in decided)
+
+    def _wake(self, states: Iterable[State]) -> None:
+        for state in states:
+            if state in self._waiting:
+                self._waiting.pop(state).set()
 
 
-def start_exchange(root: str, search: PBT, members: list[int], mode: str, seed: int) -> Any:
+class RayMerger:
+    """Merges in a Ray task with the pickled `job`, passed on unread here, for it would load torch."""
+
+    def __init__(self, job: bytes) -> None:
+        self.job = job
+
+    async def __call__(self, merge: Merge, references: list[Reference]) -> tuple[Outcome, Reference]:
+        # without a CPU: those who wait for the merge may hold them all
+        task = ray.remote(num_cpus=0, num_returns=2)(_merge_round)
+        outcome, merged = task.remote(self.job, merge, references)
+        return await outcome, [merged]
+
+
+def _merge_round(job: bytes, merge: Merge, references: list[Reference]) -> Any:
+    from sparsepop.population.client import fetched
+    from sparsepop.population.merging import merge_round
+    from sparsepop.population.snapshot import to_arrays
+
+    outcome, merged = merge_round(cloudpickle.loads(job), merge, [fetched(each) for each in references])
+    return outcome, to_arrays(merged)
+
+
+def start_exchange(
+    root: str,
+    search: Exchanging,
+    members: list[int],
+    mode: str,
+    seed: int,
+    rounds: Rounds | None = None,
+    merger: Merger | None = None,
+) -> Any:
     """The handle of a new exchange actor, which restarts by itself; calls are repeated until it answers."""
     actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=CALLS)(Exchange)
     # beside the driver, whose node is the last that a cluster loses
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    return actor.options(scheduling_strategy=here).remote(root, search, members, mode, seed)
+    return actor.options(scheduling_strategy=here).remote(root, search, members, mode, seed, rounds, merger)

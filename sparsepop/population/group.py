@@ -140,8 +140,10 @@ def _places_are_wanted() -> bool:
 def _wait_for_answer(job: Job, member: int) -> None:
     """Return when the exchange has decided what the member does next."""
     assert job.exchange is not None
-    generation = StateFiles(Storage(job.root)).generations(member)[0]
-    while job.exchange.ask(member, generation) is None:
+    # without a state it waits for the common start
+    begin = job.rounds.start if job.rounds is not None else 0
+    generation = next(iter(StateFiles(Storage(job.root)).generations(member)), begin)
+    while not job.exchange.decided(member, generation):
         pass
 
 

@@ -10,13 +10,14 @@ from sparsepop.data import Data, open_data
 from sparsepop.experiment import Experiment
 from sparsepop.member import Task
 from sparsepop.population.client import Client
+from sparsepop.population.rounds import Rounds
 
 
 @dataclass(frozen=True)
 class Job:
     """What all trials of an experiment share: the experiment, where it is kept, the exchange (None where
     members never take over each other's states), what each of a member's processes may use, and the config's
-    folder."""
+    folder; `rounds` where partitions are merged."""
 
     experiment: Experiment
     root: str
@@ -26,6 +27,7 @@ class Job:
     cpus: float = 1.0
     gpus: float = 0.0
     folder: str = ""
+    rounds: Rounds | None = None
 
     def settle(self) -> None:
         """Let this process import what lies in the folder of the config, which is on its machine or not."""

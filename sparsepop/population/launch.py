@@ -8,18 +8,20 @@ import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import ray
-from ray import tune
+from ray import cloudpickle, tune
 
-from sparsepop.experiment import PBT, Experiment, Start
+from sparsepop.experiment import Exchanging, Experiment, Start
 from sparsepop.population.board import welcome
 from sparsepop.population.client import ActorClient
-from sparsepop.population.exchange import start_exchange
+from sparsepop.population.exchange import RayMerger, start_exchange
 from sparsepop.population.job import Job
 from sparsepop.population.loggers import made_loggers
 from sparsepop.population.places import CROWD, Places, plan_places
+from sparsepop.population.timetable import rounds_of
 from sparsepop.population.trial import run_member
 from sparsepop.population.tuned import Guides, guides
 from sparsepop.population.turns import Turns
@@ -91,11 +93,11 @@ def _check_reachable(address: str) -> None:
 
 
 def unfinished(experiment: Experiment, storage: Storage) -> list[Start]:
-    """The starts of the members that are neither done nor stopped early, by their rows on storage."""
+    """The starts of the members that have not come to an end, by their rows on storage."""
     done: set[int] = set()
     if storage.exists("members"):
         frame = read(storage, "members")
-        done = set(frame.loc[frame["status"].isin(["done", "stopped"]), "member"])
+        done = set(frame.loc[frame["status"].isin(["done", "stopped", "merged"]), "member"])
     return [start for start in experiment.starts() if start.member not in done]
 
 
@@ -103,7 +105,7 @@ def places_for(experiment: Experiment, nodes: Nodes) -> Places:
     """Places for the whole population, so that the members left by an earlier run compute as all did;
     ResourceError when the cluster can never hold a member."""
     # members that exchange wait for each other, so they share devices rather than queue for them
-    crowd = CROWD if isinstance(experiment.search, PBT) else 1
+    crowd = CROWD if isinstance(experiment.search, Exchanging) else 1
     return plan_places(len(experiment.starts()), experiment.resources, nodes, crowd=crowd)
 
 
@@ -114,22 +116,24 @@ def train_all(experiment: Experiment, storage: Storage, places: Places, folder: 
     members = [start.member for start in unfinished(experiment, storage)]
     guided = guides(experiment, storage, members)
     members = guided.members
-    exchange = None
-    if isinstance(experiment.search, PBT):
-        welcome(storage)
-        settings = (experiment.search, members, experiment.mode, experiment.seed)
-        exchange = start_exchange(storage.root, *settings)
-    client = ActorClient(exchange) if exchange is not None else None
     job = Job(
         experiment,
         storage.root,
-        client,
+        None,
         places.threads,
         places.device,
         places.cpus,
         places.gpus,
         folder,
+        rounds_of(experiment),
     )
+    exchange = None
+    if isinstance(experiment.search, Exchanging):
+        welcome(storage)
+        settings = (experiment.search, members, experiment.mode, experiment.seed, job.rounds)
+        merger = RayMerger(cloudpickle.dumps(job)) if job.rounds is not None else None
+        exchange = start_exchange(storage.root, *settings, merger)
+        job = replace(job, exchange=ActorClient(exchange))
     population = len(experiment.starts())
     watch = Watch(storage, exchange, experiment.name, population, population - len(members))
     with tempfile.TemporaryDirectory(prefix="sparsepop-", ignore_cleanup_errors=True) as scratch:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from sparsepop.config import ConfigError, describe
 from sparsepop.data import KNOWN, Data, open_data
 from sparsepop.describe import differences
-from sparsepop.experiment import PBT, Experiment, Grid, Search
+from sparsepop.experiment import PBT, Experiment, Grid, PartitionParallel, Search
 from sparsepop.ledger import state_bytes
 from sparsepop.member import Member, Task
 from sparsepop.models import model_name
@@ -22,6 +22,7 @@ from sparsepop.optim import AdamW
 from sparsepop.population.loggers import check_loggers
 from sparsepop.population.room import check_room, needed_bytes
 from sparsepop.population.rules import impossible
+from sparsepop.population.timetable import rounds_of
 from sparsepop.population.tuned import check_tuned
 from sparsepop.recipe import Recipe
 from sparsepop.results import SCHEMAS
@@ -47,6 +48,8 @@ def with_flags(experiment: Experiment, members: int | None, workers: int | None)
 def _sized(experiment: Experiment, members: int) -> Search:
     if isinstance(experiment.search, Grid):
         raise ConfigError(f"--members={members} does not fit a Grid: its values say how many")
+    if isinstance(experiment.search, PartitionParallel):
+        raise ConfigError(f"--members={members} does not fit PartitionParallel: its parts say how many")
     return replace(experiment.search, members=members)
 
 
@@ -68,6 +71,7 @@ def check_experiment(experiment: Experiment) -> int:
     if reason := impossible(experiment.search, generations) or unlike(experiment, recipes):
         raise ConfigError(reason)
     try:
+        rounds_of(experiment)
         return _build(experiment, recipes)
     except (ValueError, OSError, pa.ArrowException) as error:
         raise ConfigError(" ".join(str(error).split())) from error

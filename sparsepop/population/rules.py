@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sparsepop.experiment import PBT, Search
@@ -26,6 +26,7 @@ class Post:
     density: float
     hp: dict[str, Any]
     step: int = 0
+    accuracy: float = math.nan  # on the validation split, whatever the score is
 
     def __post_init__(self) -> None:
         # A post read back from JSON must decide as the one that was written.
@@ -35,7 +36,8 @@ class Post:
 @dataclass(frozen=True)
 class Assignment:
     """What a member does after `generation`: with no donor it goes on as it is, else it takes the state that
-    `donor` posted after `donor_generation`, with the hyperparameters `hp`."""
+    `donor` posted after `donor_generation`, with the hyperparameters `hp`; with a group, that group's merged
+    network of this `generation`. With `ends`, it has nothing more to do. `numbers`: what is told of it."""
 
     member: int
     generation: int
@@ -43,6 +45,9 @@ class Assignment:
     hp: dict[str, Any]
     donor_generation: int | None
     reason: str
+    group: int | None = None
+    ends: bool = False
+    numbers: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if (self.donor is None) != (self.donor_generation is None):
@@ -154,7 +159,7 @@ def tournament(
 def none(posts: Sequence[Post], **_: Any) -> dict[int, Assignment]:
     """Everybody goes on."""
     _check(posts, "max")
-    return {post.member: _go_on(post) for post in sorted(posts, key=_member)}
+    return {post.member: go_on(post) for post in sorted(posts, key=_member)}
 
 
 def impossible(search: Search, generations: int | None = None) -> str | None:
@@ -185,7 +190,7 @@ def _assign(
     seed: int,
 ) -> Assignment:
     if not donors:
-        return _go_on(post)
+        return go_on(post)
     rng = stable_rng("exploit", seed, post.generation, post.member)
     donor = rng.choice(donors)
     hp = mutate(donor.hp, space, rng, resample, factors)
@@ -193,7 +198,8 @@ def _assign(
     return Assignment(post.member, post.generation, donor.member, hp, donor.generation, reason)
 
 
-def _go_on(post: Post) -> Assignment:
+def go_on(post: Post) -> Assignment:
+    """The member goes on as it is."""
     return Assignment(post.member, post.generation, None, post.hp, None, "go on")
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,11 +32,13 @@ class Snapshot:
     state: State
     seconds: float
     spent_flops: float
+    accuracy: float = math.nan
 
     @property
     def post(self) -> Post:
         """What the member says of itself to the others."""
-        return Post(self.member, self.generation, self.score, self.density, self.hp, self.step)
+        rest = (self.score, self.density, self.hp, self.step, self.accuracy)
+        return Post(self.member, self.generation, *rest)
 
 
 class DamagedState(ValueError):
@@ -43,15 +47,35 @@ class DamagedState(ValueError):
 
 def encode(snapshot: Snapshot) -> bytes:
     """The snapshot as bytes, its tensors as they are."""
-    buffer = io.BytesIO()
-    torch.save(vars(snapshot), buffer)
-    return buffer.getvalue()
+    return to_bytes(vars(snapshot))
 
 
 def decode(data: bytes) -> Snapshot:
     """The snapshot that `encode` wrote, on the CPU; DamagedState for other bytes. `data` runs no code."""
+    with _damaged():
+        return Snapshot(**from_bytes(data))
+
+
+def to_bytes(values: Mapping[str, Any]) -> bytes:
+    """Nested containers with tensors as bytes."""
+    buffer = io.BytesIO()
+    torch.save(values, buffer)
+    return buffer.getvalue()
+
+
+def from_bytes(data: bytes) -> dict[str, Any]:
+    """What `to_bytes` wrote, on the CPU; DamagedState for other bytes. `data` runs no code."""
+    with _damaged():
+        values: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        return values
+
+
+@contextmanager
+def _damaged() -> Iterator[None]:
     try:
-        return Snapshot(**torch.load(io.BytesIO(data), map_location="cpu", weights_only=True))
+        yield
+    except DamagedState:
+        raise
     except Exception as error:  # whatever torch, pickle or zip make of broken bytes
         raise DamagedState(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
 

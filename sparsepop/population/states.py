@@ -51,5 +51,10 @@ class StateFiles:
         return f"states/m{member:04d}/g{generation:04d}.pt"
 
 
+def merged_path(group: int, generation: int) -> str:
+    """Where the network that a group's members became at the end of a round lies in the experiment."""
+    return f"merged/p{group:04d}/g{generation:04d}.pt"
+
+
 def _early(member: int) -> str:
     return f"states/m{member:04d}/early.pt"

@@ -23,6 +23,7 @@ from sparsepop.population.job import Job, cached_data, task_of
 from sparsepop.population.notice import leaving, own_node
 from sparsepop.population.pulse import Pulse
 from sparsepop.population.records import NoRecords, Records, report_row, score_of
+from sparsepop.population.rounds_taken import follows, given, stored, take_merged, take_start
 from sparsepop.population.rules import Assignment
 from sparsepop.population.snapshot import DamagedState, Snapshot, decode, encode
 from sparsepop.population.states import StateFiles
@@ -84,13 +85,14 @@ class MemberTrial:
         self.generation = 0
         self.donor: int | None = None
         self.spent_flops = 0.0
+        self.ended = False  # before its recipe's last step: others go on with what it has learned
         self.member: Member
 
     def run(self) -> bool:
         """Go on from the newest state, or start; True when the last report is written, False when the member
         has given its place away, to be run again."""
         going = self._begin()
-        while going and self.member.step < self.member.recipe.steps:
+        while going and not self.ended and self.member.step < self.member.recipe.steps:
             self._conclude(next(train(self.member, self.data, every=self.job.experiment.generation)))
             if self.member.step < self.member.recipe.steps:
                 going = self._exchange()
@@ -101,7 +103,7 @@ class MemberTrial:
         if not self.ranks.leads:
             return
         self.states.write_early(self.start.member, encode(self._snapshot(self.member.step, math.nan)))
-        self._event("notice", message="the machine is to be taken away: saved early")
+        self.event("notice", message="the machine is to be taken away: saved early")
         self.records.flush(f"g{self.generation:04d}-early")
 
     def report_hang(self, message: str) -> None:
@@ -113,18 +115,23 @@ class MemberTrial:
     def _begin(self) -> bool:
         found = self.ranks.share(self._newest_state)
         if found is None:
-            recipe = self.job.experiment.recipe(dict(self.hp))
-            self.member = Member.build(recipe, self.start.seed, self.task, self.job.device, self.ranks)
-            self._record_status("started")
-            return True
+            return take_start(self) if follows(self) else self._begin_anew()
         saved, early = found
         self.hp, self.generation, self.spent_flops = dict(saved.hp), saved.generation, saved.spent_flops
-        self._adopt(saved.state, saved.seconds)
-        self._record_status("started")
+        self.adopt(saved.state, saved.seconds)
+        self.record_status("started")
         if early:
             return True  # from within a generation: the exchange before it is done
         self._post(saved, share=False)  # once more, for the run may have ended before it got there
         return self._exchange()
+
+    def _begin_anew(self) -> bool:
+        recipe = self.job.experiment.recipe(dict(self.hp))
+        self.member = Member.build(recipe, self.start.seed, self.task, self.job.device, self.ranks)
+        self.record_status("started")
+        if self.job.rounds is not None and self.job.rounds.start == 0 and self.ranks.leads:
+            self._keep(self._snapshot(0, math.nan))  # what the others start from
+        return True
 
     def _newest_state(self) -> tuple[Snapshot, bool] | None:
         """The newest state that can be read, and whether it is one from within a generation."""
@@ -137,7 +144,7 @@ class MemberTrial:
             if early is not None and early.generation >= generation:
                 break
             try:
-                return self._read_state(self.start.member, generation), False
+                return self.read_state(self.start.member, generation), False
             except (DamagedState, FileNotFoundError) as error:
                 self.records.event("damaged", generation, 0, message=f"{error}: going on from an older state")
         return None if early is None else (early, True)
@@ -148,13 +155,13 @@ class MemberTrial:
         except (DamagedState, FileNotFoundError):
             return None
 
-    def _read_state(self, member: int, generation: int) -> Snapshot:
+    def read_state(self, member: int, generation: int) -> Snapshot:
         try:
             return decode(self.states.read(member, generation))
         except DamagedState as error:
             raise DamagedState(f"{self.states.path(member, generation)} is damaged ({error})") from error
 
-    def _adopt(self, state: State, seconds: float) -> None:
+    def adopt(self, state: State, seconds: float) -> None:
         recipe = self.job.experiment.recipe(dict(self.hp))
         self.member = Member.restore(recipe, self.start.seed, self.task, state, self.job.device, self.ranks)
         # what this member has spent itself, whoever's weights it holds
@@ -169,17 +176,16 @@ class MemberTrial:
         if report.final:
             if self.ranks.leads:
                 harvest(self, report, score)
-            self._record_status("done")
+            self.record_status("done")
         elif self.ranks.leads:
-            self._save(report, score)
+            self._keep(self._snapshot(report.step, score, report.validation.accuracy))
         self.tell(self._progress(report, score))
 
-    def _save(self, report: Report, score: float) -> None:
-        snapshot = self._snapshot(report.step, score)
+    def _keep(self, snapshot: Snapshot) -> None:
         try:
             self.states.write(self.start.member, self.generation, encode(snapshot))
         except OSError as error:
-            self._event("unsaved", message=str(error))
+            self.event("unsaved", message=str(error))
             self.records.flush(f"g{self.generation:04d}-unsaved")
             raise
         self.states.delete_early(self.start.member)
@@ -187,7 +193,7 @@ class MemberTrial:
         if self.job.exchange is None:
             self.states.delete(self.start.member, self.generation - KEPT)
 
-    def _snapshot(self, step: int, score: float) -> Snapshot:
+    def _snapshot(self, step: int, score: float, accuracy: float = math.nan) -> Snapshot:
         return Snapshot(
             member=self.start.member,
             generation=self.generation,
@@ -198,37 +204,42 @@ class MemberTrial:
             state=self.member.state(),
             seconds=self.member.seconds,
             spent_flops=self.member.train_flops,
+            accuracy=accuracy,
         )
 
     def _post(self, snapshot: Snapshot, *, share: bool = True) -> None:
         if self.job.exchange is not None and self.ranks.leads:
-            self.job.exchange.post(snapshot.post, snapshot.state if share else None)
+            self.job.exchange.post(snapshot.post, given(self, snapshot) if share else None)
 
     def _exchange(self) -> bool:
         """Take over what the exchange assigns; False when the place is needed for those to be waited for."""
         if self.job.exchange is None:
             return True
         exchange = self.job.exchange
-        answer = self.ranks.share(lambda: self._answer(exchange))
+        answer = self.ranks.share(lambda: self.answer(exchange))
         if answer is None:
             return False
         assignment, state = answer
-        if state is not None:
+        if assignment.group is not None:
+            take_merged(self, assignment, state)
+        elif state is not None:
             self._take(state, assignment)
         return True
 
-    def _answer(self, exchange: Client) -> tuple[Assignment, State | None] | None:
+    def answer(self, exchange: Client) -> tuple[Assignment, State | None] | None:
         """The assignment, with the donor's state where there is one to take over; None to give way."""
         answer = self._ask(exchange)
         if answer is None or answer[1] is not None:
             return answer
         assignment, _ = answer
+        if self.job.rounds is not None:
+            return assignment, stored(self, assignment)
         if assignment.donor is None or assignment.donor_generation is None:
             return assignment, None
         try:
-            return assignment, self._read_state(assignment.donor, assignment.donor_generation).state
+            return assignment, self.read_state(assignment.donor, assignment.donor_generation).state
         except (DamagedState, FileNotFoundError) as error:
-            self._event("lost", donor=assignment.donor, message=f"{error}: going on without it")
+            self.event("lost", donor=assignment.donor, message=f"{error}: going on without it")
             return assignment, None
 
     def _ask(self, exchange: Client) -> tuple[Assignment, State | None] | None:
@@ -247,12 +258,12 @@ class MemberTrial:
         masks = self.member.masks.tensors
         del self.member  # a device may not hold two
         self.hp, self.donor = dict(assignment.hp), assignment.donor
-        self._adopt(state, seconds)
+        self.adopt(state, seconds)
         if self.member.step < step:
             # back in time, where members don't wait for each other: the rows beyond no longer hold
             self.records = self._records()
-            self._record_status("started")
-        self._event(
+            self.record_status("started")
+        self.event(
             "exploit",
             donor=assignment.donor,
             hp_before=json.dumps(to_json(old)),
@@ -266,10 +277,10 @@ class MemberTrial:
             return NoRecords()
         return Records(self.storage, self.start.member, self.start.seed, self.job.device)
 
-    def _event(self, kind: str, **row: Any) -> None:
+    def event(self, kind: str, **row: Any) -> None:
         self.records.event(kind, self.generation, self.member.step, **row)
 
-    def _record_status(self, status: str) -> None:
+    def record_status(self, status: str) -> None:
         self.records.status(status, self.member, self.hp)
         self.records.flush(f"g{self.generation:04d}-{status}")
 

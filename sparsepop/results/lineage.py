@@ -8,6 +8,7 @@ from sparsepop.results.reader import Experiment, description, open_experiment, r
 from sparsepop.storage import Storage
 
 _REPORTED = ("score", "validation_accuracy", "test_accuracy", "density", "alive", "prunable", "seconds")
+_FROM_DONORS = ("exploit", "start")
 _LEADERBOARD = (
     *("rank", "member", "status", "step", "score", "validation_accuracy", "test_accuracy", "density"),
     *("alive", "prunable", "exploits", "donor", "seconds", "hp"),
@@ -15,8 +16,8 @@ _LEADERBOARD = (
 
 
 def lineage(experiment: Experiment) -> pd.DataFrame:
-    """Every exploit that holds, in order of steps: columns member, generation, step, donor."""
-    return _exploits(read(experiment, "events"))
+    """Who took whose state, in order of steps (exploits, common starts): member, generation, step, donor."""
+    return _taken(read(experiment, "events"), _FROM_DONORS)
 
 
 def ancestors(experiment: Experiment, member: int) -> list[tuple[int, int, int]]:
@@ -32,7 +33,7 @@ def ancestors(experiment: Experiment, member: int) -> list[tuple[int, int, int]]
         raise ValueError(f"member {member} is not in {storage}: its members are {known}")
     stood = _stood(members, read(storage, "reports"), events)
     end = int(stood.loc[stood["member"] == member, "step"].max())
-    return _segments(_exploits(events), member, end)
+    return _segments(_taken(events, _FROM_DONORS), member, end)
 
 
 def _segments(exploits: pd.DataFrame, member: int, end: int) -> list[tuple[int, int, int]]:
@@ -53,14 +54,15 @@ def _stood(*frames: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([frame[["member", "step"]] for frame in frames])
 
 
-def _exploits(events: pd.DataFrame) -> pd.DataFrame:
-    taken = events[(events["kind"] == "exploit") & events["donor"].notna()].sort_values(["step", "member"])
+def _taken(events: pd.DataFrame, kinds: tuple[str, ...] = ("exploit",)) -> pd.DataFrame:
+    taken = events[events["kind"].isin(kinds) & events["donor"].notna()].sort_values(["step", "member"])
     return taken[["member", "generation", "step", "donor"]].astype({"donor": "int32"}).reset_index(drop=True)
 
 
 def leaderboard(experiment: Experiment) -> pd.DataFrame:
-    """One row per member, the best score first (of equals the lower validation loss; members without a score
-    last), from the newest rows of each. Best is lowest where the experiment's mode is `min`.
+    """One row per member, the best score first (of equals the lower validation loss; then those without one,
+    and last those that were merged into another, which scored while partly dense), from the newest rows of
+    each. Best is lowest where the experiment's mode is `min`.
 
     Columns: rank (from 1), member, status, step, score, validation_accuracy, test_accuracy (missing before
     the end), density (share of prunable weights alive), alive, prunable, exploits (how often it took a
@@ -71,12 +73,14 @@ def leaderboard(experiment: Experiment) -> pd.DataFrame:
     newest = reports.groupby("member").tail(1).set_index("member")
     board = members.set_index("member")[["status"]].join(newest[list(_REPORTED)])
     board["step"] = _stood(members, reports).groupby("member")["step"].max()
-    taken = _exploits(events).astype({"donor": "Int32"}).groupby("member")["donor"]
+    taken = _taken(events).astype({"donor": "Int32"}).groupby("member")["donor"]
     board["exploits"] = taken.size().reindex(board.index, fill_value=0)
     board["donor"] = taken.last().reindex(board.index)
     board["hp"] = _hp_now(read(storage, "members", superseded=True), events).reindex(board.index)
     board["loss"] = newest["validation_loss"]
-    board = board.sort_values(["score", "loss"], ascending=[_mode(storage) == "min", True]).reset_index()
+    board["merged"] = board["status"] == "merged"
+    order = [True, _mode(storage) == "min", True]
+    board = board.sort_values(["merged", "score", "loss"], ascending=order).reset_index()
     return board.assign(rank=range(1, len(board) + 1))[list(_LEADERBOARD)]
 
 

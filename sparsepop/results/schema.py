@@ -121,7 +121,8 @@ SCHEMAS: dict[str, pa.Schema] = {
     ),
 }
 
-STATUSES = ("started", "done", "failed", "retired", "stopped")
+STATUSES = ("started", "done", "failed", "retired", "stopped", "merged")
+"""`merged`: ended with the last round of a merge, for another member goes on with the network."""
 
 
 def schema_of(table: str) -> pa.Schema:

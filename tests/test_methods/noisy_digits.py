@@ -144,7 +144,7 @@ def main(densities: tuple[float, ...] = (0.05, 0.01), seeds: int = 3) -> None:
             show(f"P-GaP {density}, {warm} epochs before", [accuracy for accuracy, _ in found])
             for what in (0, -1):
                 rounds = [seen[what] for _, seen in found]
-                show("   members", [100 * mean(s.accuracy for s in each.members) for each in rounds])
+                show("   members", [100 * each.members_accuracy for each in rounds])
                 show("   combined", [100 * each.dense.accuracy for each in rounds])
                 show("   merged", [100 * each.merged.accuracy for each in rounds])
     show("dense", [score("dense", 1.0, seed, data) for seed in range(seeds)])

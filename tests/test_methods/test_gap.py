@@ -15,7 +15,17 @@ from torch.nn import functional as F
 from sparsepop.config import load
 from sparsepop.data import open_data
 from sparsepop.member import Member, Task
-from sparsepop.methods import Explored, GrowPrune, Method, Partition, PartitionGrow, acdc, gap, one_shot
+from sparsepop.methods import (
+    Explored,
+    GrowPrune,
+    Method,
+    Partition,
+    PartitionGrow,
+    ShareWeights,
+    acdc,
+    gap,
+    one_shot,
+)
 from sparsepop.methods.magnitude import prune
 from sparsepop.optim import SGD
 from sparsepop.recipe import Recipe
@@ -172,6 +182,20 @@ def test_the_optimizer_starts_anew_with_each_phase_and_with_fine_tuning(fresh: b
             if torch.equal(buffer, bias.grad):
                 anew.add(step - 1)
     assert anew == ({0, 3, 6} if fresh else {0})
+
+
+def test_partial_growth_counts_as_densities_do_where_layers_share_tensors() -> None:
+    """0.3 of the full network's weights, in the fewer that there are; full growth takes all of these."""
+    for grown in (0.3, 1.0):
+        method = turns(2, 2, 2, grown=grown)
+        member = run(Member.build(recipe_of(ShareWeights(), method, model="resnet-20"), 0, TASK), 1)
+        masks = member.masks
+        own = method.partition.groups(masks.shapes)[0]
+        there = sum(param.numel() for param in masks.params.values())
+        assert masks.total > 1.2 * there
+        for name in own:
+            size = masks.params[name].numel()
+            assert masks.counts[name] == pytest.approx(min(1.0, grown * masks.total / there) * size, abs=1)
 
 
 def test_partial_growth_reaches_its_density_at_random_places() -> None:

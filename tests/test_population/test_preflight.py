@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sparsepop.config import ConfigError
-from sparsepop.experiment import PBT, Experiment, Grid, Resources, Sampled
+from sparsepop.experiment import PARTITION, PBT, Experiment, Grid, PartitionParallel, Resources, Sampled
 from sparsepop.methods import AtDensity, gmp
 from sparsepop.population.preflight import (
     begin,
@@ -22,7 +22,9 @@ from sparsepop.population.preflight import (
 )
 from sparsepop.recipe import Recipe
 from sparsepop.results import SCHEMAS
+from sparsepop.space import Integers
 from sparsepop.storage import Storage, StorageError
+from tests.test_population.rounds import SEARCH, maker, parallel
 from tests.test_population.worlds import SPACE, experiment, recipe
 
 
@@ -56,6 +58,19 @@ def with_recipe(**changes: Any) -> Callable[[dict[str, Any]], Recipe]:
                 recipe=lambda hp: replace(recipe(hp), methods=() if hp["lr"] > 0.1 else recipe(hp).methods)
             ),
             "agree on density, these have 0.1, 1.0",
+        ),
+        (parallel(maker(), PartitionParallel(1)), r"grow the partitions \[0\]: give one for each of 0\.\.1"),
+        (parallel(lambda hp: maker()({PARTITION: 0})), r"grow the partitions \[0, 0\]: give one for each"),
+        (parallel(lambda hp: replace(maker()(hp), batch=16 + 16 * hp[PARTITION])), "more than the partition"),
+        (parallel(lambda hp: replace(maker()(hp), methods=gmp(0.1, 8))), "needs one PartitionGrow"),
+        (replace(parallel(maker()), generation=3), r"one generation of 3 steps.*\(2, 4\)"),
+        (replace(parallel(maker(begin=1)), generation=4), "one generation of 4 steps"),
+        (
+            parallel(
+                lambda hp: maker(rounds=hp["rounds"])(hp),
+                PartitionParallel(2, groups=9, space={"rounds": Integers(1, 3)}),
+            ),
+            "groups differ in their rounds",
         ),
     ],
 )
@@ -173,3 +188,9 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"holds thesis\.tex and is no experiment"):
             check_storage(experiment(), Storage(str(tmp_path / "small")), fresh=fresh)
     assert (tmp_path / "small" / "thesis.tex").read_text() == "mine"
+
+
+def test_parallel_growth_is_checked_and_its_size_is_that_of_its_parts() -> None:
+    check_experiment(parallel(maker()))
+    with pytest.raises(ConfigError, match=r"--members=3 does not fit PartitionParallel"):
+        with_flags(parallel(maker(), SEARCH), 3, None)

@@ -21,7 +21,7 @@ HP = {"lr": 0.1, "fraction": 0.3, "kind": ("a", None, True, 2)}
 @pytest.fixture(scope="module")
 def snapshot() -> Snapshot:
     member = Member.build(recipe(HP), 1, Task((1, 8, 8), 10))
-    return Snapshot(2, 3, 24, 0.5, 0.1, HP, member.state(), 1.5, 2.5)
+    return Snapshot(2, 3, 24, 0.5, 0.1, HP, member.state(), 1.5, 2.5, 0.75)
 
 
 def test_what_is_encoded_comes_back(snapshot: Snapshot) -> None:

@@ -11,14 +11,17 @@ from typing import Any
 import pandas as pd
 import torch
 
-from sparsepop.experiment import PBT, Experiment, Resources, Search
+from sparsepop.experiment import PBT, Exchanging, Experiment, Resources, Search
 from sparsepop.member import State
 from sparsepop.methods import rigl
 from sparsepop.optim import SGD
 from sparsepop.population.exchange import Exchange
 from sparsepop.population.job import Job
 from sparsepop.population.launch import unfinished
+from sparsepop.population.merging import merge_round
+from sparsepop.population.rounds import Merge, Outcome
 from sparsepop.population.rules import Assignment, Post
+from sparsepop.population.timetable import rounds_of
 from sparsepop.population.trial import MemberTrial
 from sparsepop.recipe import Recipe
 from sparsepop.results import read
@@ -70,6 +73,10 @@ class LocalClient:
         reference = [copy.deepcopy(state)] if self.through_memory and state is not None else []
         self._call(self.exchange.post(post, reference))
 
+    def decided(self, member: int, generation: int) -> bool:
+        assert self.exchange is not None
+        return bool(self._call(self.exchange.decided(member, generation, 0.05)))
+
     def newest(self, member: int) -> int:
         assert self.exchange is not None
         return int(self._call(self.exchange.newest(member)))
@@ -77,8 +84,10 @@ class LocalClient:
     def ask(self, member: int, generation: int) -> tuple[Assignment, State | None] | None:
         assert self.exchange is not None
         self.baton.release()
-        answer = self._call(self.exchange.ask(member, generation, 0.05))
-        self.baton.acquire()
+        try:
+            answer = self._call(self.exchange.ask(member, generation, 0.05))
+        finally:
+            self.baton.acquire()
         if self.killed.is_set():
             raise Killed
         return None if answer is None else (answer[0], answer[1][0] if answer[1] else None)
@@ -93,13 +102,26 @@ class World:
         search = experiment.search
         members = [start.member for start in unfinished(experiment, storage)]
         settings = (members, experiment.mode, experiment.seed)
-        exchange = Exchange(storage.root, search, *settings) if isinstance(search, PBT) else None
+        rounds, exchange = rounds_of(experiment), None
+        if isinstance(search, Exchanging):
+            exchange = Exchange(storage.root, search, *settings, rounds, self.merge)
         self.client = LocalClient(exchange, through_memory)
-        self.job = Job(experiment, storage.root, self.client if exchange else None, 1, "cpu")
+        client = self.client if exchange else None
+        self.job = Job(experiment, storage.root, client, 1, "cpu", rounds=rounds)
         self.killed_together = False
         self.told: list[dict[str, Any]] = []
         self.errors: dict[int, BaseException] = {}
         self.trials: dict[int, MemberTrial] = {}
+
+    async def merge(self, merge: Merge, references: list[list[Any]]) -> tuple[Outcome, list[Any]]:
+        """In a thread of its own, while all members wait."""
+
+        def work() -> tuple[Outcome, State]:
+            with self.client.baton:
+                return merge_round(self.job, merge, [each[0] if each else None for each in references])
+
+        outcome, merged = await asyncio.get_running_loop().run_in_executor(None, work)
+        return outcome, [merged] if self.client.through_memory else []
 
     def run(self, hook: Callable[[MemberTrial, dict[str, Any]], None] = lambda trial, result: None) -> World:
         """Train every member that is not done, each in a thread; `hook` sees what each says at a generation's

@@ -1,0 +1,30 @@
+"""Whether members can take part in the same rounds of parallel grow-and-prune."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sparsepop.methods.partition_grow import PartitionGrow, growth_of
+from sparsepop.recipe import Recipe
+from sparsepop.schedule import Phases
+
+
+def agreed(recipes: Sequence[Recipe]) -> Phases:
+    """The rounds of members with these recipes; ValueError unless they grow the partitions 0, 1, ... in
+    order, all that there are, and differ in nothing else.
+    """
+    parts = [growth_of(recipe) for recipe in recipes]
+    if [part.own for part in parts] != list(range(len(parts))) or len(parts) != parts[0].partition.parts:
+        raise ValueError(
+            f"recipes grow the partitions {[part.own for part in parts]}: give one for each of "
+            f"0..{parts[0].partition.parts - 1}, in order"
+        )
+    if any(_of_nobody(recipe) != _of_nobody(recipes[0]) for recipe in recipes):
+        raise ValueError("recipes differ in more than the partition they grow: use one recipe for all")
+    return parts[0].rounds
+
+
+def _of_nobody(recipe: Recipe) -> Recipe:
+    methods = [replace(each, own=0) if isinstance(each, PartitionGrow) else each for each in recipe.methods]
+    return replace(recipe, methods=tuple(methods))

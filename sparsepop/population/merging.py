@@ -1,0 +1,83 @@
+"""Merging a group's partitions, in whatever process is told to: states from the object store or storage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from sparsepop.experiment import PARTITION, PartitionParallel
+from sparsepop.member import Member, State
+from sparsepop.merge import end_round, merged_parcel, parcel, unpack, weight_of
+from sparsepop.population.job import Job, cached_data, task_of
+from sparsepop.population.rounds import Merge, Outcome, Rounds
+from sparsepop.population.rules import Post
+from sparsepop.population.snapshot import decode, from_bytes, to_bytes
+from sparsepop.population.states import StateFiles, merged_path
+from sparsepop.storage import Storage
+
+
+def merge_round(job: Job, merge: Merge, given: Sequence[State | None]) -> tuple[Outcome, State]:
+    """Merge a round and write the merged network to storage; returns what is told of it, and the network as
+    its members receive it, packed. `given`: what each of them has sent, in the order of `merge.posts`; None:
+    take it from storage. The same whoever does it, and how often.
+    """
+    if job.device == "cuda" and not torch.cuda.is_available():
+        job = replace(job, device="cpu")  # the merge asks for no GPU: those who wait hold them all
+    torch.set_num_threads(job.threads)
+    rounds = job.rounds
+    assert rounds is not None
+    members = rounds.members_of(merge.group)
+    parcels = {part: _kept(job, rounds, merge, member) for part, member in _lost(members, merge)}
+    for post, sent in zip(merge.posts, given, strict=True):
+        part = members.index(post.member)
+        parcels[part] = _stored(job, rounds, post) if sent is None else sent
+    member, ended = end_round(
+        job.experiment.recipe(dict(merge.posts[0].hp)),
+        task_of(job),
+        parcels,
+        [post.accuracy for post in merge.posts],
+        cached_data(job.experiment.data, job.device),
+        rest=rounds.search.rest,
+        batches=rounds.search.batches,
+        device=job.device,
+    )
+    merged = merged_parcel(member)
+    Storage(job.root).write(merged_path(*merge.key), to_bytes(merged))
+    weights = {post.member: weight_of(parcels[members.index(post.member)]) for post in merge.posts}
+    return Outcome(ended.numbers(), weights, ended.flops), merged
+
+
+def _lost(members: Sequence[int], merge: Merge) -> list[tuple[int, int]]:
+    """Partition and member of those who have not finished the round."""
+    posted = {post.member for post in merge.posts}
+    return [(part, member) for part, member in enumerate(members) if member not in posted]
+
+
+def _stored(job: Job, rounds: Rounds, post: Post) -> State:
+    """What a member has sent, cut from the state that it has saved."""
+    saved = decode(StateFiles(Storage(job.root)).read(post.member, post.generation))
+    return _cut(job, rounds.search, saved.hp, saved.state)
+
+
+def _kept(job: Job, rounds: Rounds, merge: Merge, member: int) -> State:
+    """The partition of a lost member as it was when the round began."""
+    post, before = merge.posts[0], merge.generation - 1
+    state = _common(job, rounds, merge.group, before)
+    hp = {**post.hp, PARTITION: member % rounds.search.parts}
+    return _cut(job, rounds.search, hp, {**state, "step": post.step, "train_flops": 0.0})
+
+
+def _common(job: Job, rounds: Rounds, group: int, generation: int) -> State:
+    """What a group's members had in common after `generation`."""
+    storage = Storage(job.root)
+    if generation == rounds.start:
+        return decode(StateFiles(storage).read(rounds.members_of(group)[0], generation)).state
+    return unpack(from_bytes(storage.read(merged_path(group, generation))))
+
+
+def _cut(job: Job, search: PartitionParallel, hp: dict[str, Any], state: State) -> State:
+    recipe = job.experiment.recipe(dict(hp))
+    return parcel(Member.restore(recipe, 0, task_of(job), state, job.device), search.rest)

@@ -1,0 +1,98 @@
+"""A member's side of rounds: what it gives to a merge, and what it goes on from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sparsepop.member import State
+from sparsepop.merge import COLLAPSE, parcel, unpack
+from sparsepop.overlaps import overlap
+from sparsepop.population.rules import Assignment
+from sparsepop.population.snapshot import DamagedState, Snapshot, from_bytes
+from sparsepop.population.states import merged_path
+
+if TYPE_CHECKING:
+    from sparsepop.population.trial import MemberTrial
+
+
+def begun(trial: MemberTrial) -> bool:
+    """Whether the member has a network yet."""
+    return hasattr(trial, "member")
+
+
+def follows(trial: MemberTrial) -> bool:
+    """Whether the member starts from another one's state."""
+    rounds, member = trial.job.rounds, trial.start.member
+    return rounds is not None and rounds.leader_of(member) != member
+
+
+def given(trial: MemberTrial, snapshot: Snapshot) -> State | None:
+    """What the others may want of a state that is just saved: all of it, or where rounds are merged only the
+    member's partition, packed, and nothing between the rounds.
+    """
+    rounds = trial.job.rounds
+    if rounds is None or snapshot.generation == rounds.start:
+        return snapshot.state
+    return parcel(trial.member, rounds.search.rest) if rounds.end_with(snapshot.generation) else None
+
+
+def stored(trial: MemberTrial, assignment: Assignment) -> State | None:
+    """What the member is to take, from storage; None where it goes on as it is, or no further. DamagedState
+    or FileNotFoundError when it is not there: without it the member has no place in its group.
+    """
+    if assignment.donor is not None and assignment.donor_generation is not None:
+        return trial.read_state(assignment.donor, assignment.donor_generation).state
+    if assignment.group is None or (assignment.ends and begun(trial)):
+        return None
+    path = merged_path(assignment.group, assignment.generation)
+    try:
+        return from_bytes(trial.storage.read(path))
+    except DamagedState as error:
+        raise DamagedState(f"{path} is damaged ({error})") from error
+
+
+def take_start(trial: MemberTrial) -> bool:
+    """Wait for the common start, or for what the others have become when they went on without this member;
+    False when the place is needed for those to be waited for.
+    """
+    rounds, exchange = trial.job.rounds, trial.job.exchange
+    assert rounds is not None
+    assert exchange is not None
+    trial.generation = rounds.start
+    answer = trial.ranks.share(lambda: trial.answer(exchange))
+    if answer is None:
+        return False
+    assignment, state = answer
+    if assignment.group is not None:
+        take_merged(trial, assignment, state)
+        return True
+    assert state is not None
+    trial.hp, trial.donor = dict(assignment.hp), assignment.donor
+    trial.adopt(state, 0.0)
+    trial.record_status("started")
+    trial.event("start", donor=assignment.donor, message=assignment.reason)
+    return True
+
+
+def take_merged(trial: MemberTrial, assignment: Assignment, state: State | None) -> None:
+    """Go on from the merged network, or end where another member does."""
+    numbers = dict(assignment.numbers)
+    going = begun(trial)
+    masks = trial.member.masks.tensors if going else {}
+    seconds = trial.member.seconds if going else 0.0
+    trial.generation, trial.hp = assignment.generation, dict(assignment.hp)
+    trial.spent_flops += numbers.pop("flops")
+    trial.ended = assignment.ends
+    if going and not assignment.ends:
+        del trial.member  # a device may not hold two
+    if not begun(trial):
+        assert state is not None
+        trial.adopt(unpack(state), seconds)
+    if not going:
+        trial.record_status("started")
+    shared = overlap(masks, trial.member.masks.tensors) if masks else None
+    trial.event("merge", message=assignment.reason, overlap=shared, numbers=numbers)
+    if numbers["collapsed"]:
+        trial.event("collapse", message=COLLAPSE, numbers=numbers)
+    if trial.ended:
+        trial.record_status("merged")
