@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -59,8 +59,13 @@ class Command:
 
     def reach(self, process: subprocess.Popen[str], generation: int) -> None:
         """Wait until some member has posted `generation`."""
+        tag = f"g{generation:04d}"
+        self.wait(process, lambda: any(name.startswith(tag) for name in self.storage.names("posts")))
+
+    def wait(self, process: subprocess.Popen[str], seen: Callable[[], bool]) -> None:
+        """Wait until `seen` while the command runs."""
         deadline = time.monotonic() + PATIENCE
-        while not any(name.startswith(f"g{generation:04d}") for name in self.storage.names("posts")):
+        while not seen():
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.02)

@@ -39,9 +39,6 @@ from sparsepop.storage import Storage
 from tests.populations import clock, report_row
 from tests.test_population.worlds import SPACE, experiment
 
-pytestmark = pytest.mark.slow  # not seen to pass yet
-
-
 CONFIGS = Path(__file__).parents[2] / "tune_configs"
 MIXED: dict[str, Domain] = {
     "rate": LogUniform(1e-3, 0.3),
@@ -329,6 +326,7 @@ def median() -> MedianStoppingRule:
     return MedianStoppingRule(time_attr="step", grace_period=8, min_samples_required=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [asha, lambda: asha(brackets=3), lambda: asha(time_attr="step", max_t=64)])
 @settings(max_examples=15, deadline=None)
 @given(data=st.data())
