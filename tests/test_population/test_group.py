@@ -84,6 +84,7 @@ def test_a_worker_that_fails_costs_no_result(tmp_path: Path, raises: bool) -> No
     assert (again["step"] >= 8).all()
 
 
+@pytest.mark.slow
 def test_more_members_than_places_give_way_to_each_other(tmp_path: Path) -> None:
     changed = population(members=3)
     storage = run(changed, tmp_path, at_once=2)
