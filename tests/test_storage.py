@@ -177,8 +177,8 @@ def test_a_failed_put_raises(monkeypatch: pytest.MonkeyPatch) -> None:
         open_output_stream = staticmethod(_no_space)
 
         @staticmethod
-        def get_file_info(target: str) -> fs.FileInfo:
-            return fs.FileInfo(target, fs.FileType.NotFound)
+        def get_file_info(asked: str | fs.FileSelector) -> fs.FileInfo | list[fs.FileInfo]:
+            return fs.FileInfo(asked, fs.FileType.NotFound) if isinstance(asked, str) else []
 
     monkeypatch.setattr(place_module, "connect", lambda *_: (Full(), "bucket"))
     with pytest.raises(
