@@ -58,11 +58,13 @@ def top_masks(scores: Mapping[str, Tensor], keep: int, eligible: Mapping[str, Te
 
 
 def spare_largest(sizes: Mapping[str, Tensor], alive: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`sizes` with each layer's largest alive weight beyond any rank, so that no layer is ever emptied."""
+    """`sizes` with each layer's largest alive weight, or its largest of all where none is alive, beyond any
+    rank, so that no layer is ever emptied."""
     spared = {}
     for name, size in sizes.items():
-        flat = size.masked_fill(~alive[name], -1.0).reshape(-1)
-        spared[name] = flat.index_fill(0, flat.argmax().view(1), math.inf).view_as(size)
+        flat, candidates = size.reshape(-1), (alive[name] | ~alive[name].any()).reshape(-1)
+        largest = flat.masked_fill(~candidates, -1.0).argmax().view(1)
+        spared[name] = flat.index_fill(0, largest, math.inf).view_as(size)
     return spared
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sparsepop.budgets import check_density, check_scope
-from sparsepop.masks import Masks, top_masks
+from sparsepop.masks import Masks, spare_largest, top_masks
 from sparsepop.methods.base import Method
 from sparsepop.methods.harden import harden
 
@@ -77,18 +77,10 @@ def _largest(masks: Masks, names: list[str], keep: int) -> dict[str, Tensor]:
     others alive, then the rest, by size.
     """
     alive = {name: masks.tensors[name] for name in names}
-    sizes = {name: _largest_first(masks.params[name], alive[name]) for name in names}
+    sizes = spare_largest({name: masks.params[name].detach().abs() for name in names}, alive)
     base = {name: alive[name] | (sizes[name] == math.inf) for name in names}
     have = sum(max(masks.counts[name], 1) for name in names)
     if keep <= have:
         return top_masks(sizes, keep, base)
     back = top_masks(sizes, keep - have, {name: ~mask for name, mask in base.items()})
     return {name: base[name] | back[name] for name in names}
-
-
-def _largest_first(weight: Tensor, alive: Tensor) -> Tensor:
-    """|weight|, infinite at the largest one alive, or at the largest of all where none is."""
-    size = weight.detach().abs()
-    eligible = (alive | ~alive.any()).reshape(-1)
-    largest = size.reshape(-1).masked_fill(~eligible, -1.0).argmax().view(1)
-    return size.reshape(-1).index_fill(0, largest, math.inf).view_as(size)
