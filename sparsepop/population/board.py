@@ -236,8 +236,8 @@ class Board:
         needed = {(member, newest), (member, newest - 1)}
         decisions = [self.decisions.get(state) for state in needed]
         for each in decisions:
-            if each is not None and each.donor is not None and each.donor_generation is not None:
-                needed.add((each.donor, each.donor_generation))
+            if each is not None and each.source is not None:
+                needed.add(each.source)
         return needed
 
     def _read(self) -> None:

@@ -95,9 +95,9 @@ class Exchange:
             self._answered.add((member, assignment.generation))
         if assignment.group is not None:
             return assignment, self._merged.get((assignment.group, assignment.generation), [])
-        if assignment.donor is None or assignment.donor_generation is None:
+        if assignment.source is None:
             return assignment, []
-        return assignment, self._references.get((assignment.donor, assignment.donor_generation), [])
+        return assignment, self._references.get(assignment.source, [])
 
     async def decided(self, member: int, generation: int, patience: float) -> bool:
         """Whether `ask` has an answer within `patience` seconds; raises what it raises."""
@@ -125,15 +125,13 @@ class Exchange:
         """Decide what a retirement made ripe and storage had no room for then."""
         async with self._settling:
             for tag, decided in self._board.ripe():
-                await self._in_thread(self._board.journal, tag, decided)
-                self._enter(decided)
+                await self._announce(tag, decided)
 
     async def _decide(self, post: Post) -> None:
         """Decide what is due, on storage first; one synchronous generation is decided by one post."""
         async with self._settling if self._board.together else nullcontext():
             for tag, decided in [] if self._board.known(post) else self._board.due(post):
-                await self._in_thread(self._board.journal, tag, decided)
-                self._enter(decided)
+                await self._announce(tag, decided)
 
     def _start_merges(self) -> None:
         """Have the rounds merged that can be, each once."""
@@ -145,9 +143,7 @@ class Exchange:
         sent = [self._references.get((post.member, post.generation), []) for post in merge.posts]
         outcome, reference = await merger(merge, sent)
         self._merged[merge.key] = reference
-        tag, decided = self._board.merged(merge, outcome)
-        await self._in_thread(self._board.journal, tag, decided)
-        self._enter(decided)
+        await self._announce(*self._board.merged(merge, outcome))
         old = (merge.group, merge.generation - MERGED)
         self._merged.pop(old, None)
         await self._in_thread(self._storage.delete, merged_path(*old))
@@ -184,8 +180,9 @@ class Exchange:
         """Wait for storage without keeping the others waiting."""
         await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
 
-    def _enter(self, decided: list[Assignment]) -> None:
-        """Answer with decisions that are on storage."""
+    async def _announce(self, tag: str, decided: list[Assignment]) -> None:
+        """Journal decisions, then answer with them."""
+        await self._in_thread(self._board.journal, tag, decided)
         self._board.enter(decided)
         self._wake((each.member, each.generation) for each in decided)
 

@@ -40,8 +40,8 @@ def stored(trial: MemberTrial, assignment: Assignment) -> State | None:
     """What the member is to take, from storage; None where it goes on as it is, or no further. DamagedState
     or FileNotFoundError when it is not there: without it the member has no place in its group.
     """
-    if assignment.donor is not None and assignment.donor_generation is not None:
-        return trial.read_state(assignment.donor, assignment.donor_generation).state
+    if assignment.source is not None:
+        return trial.read_state(*assignment.source).state
     if assignment.group is None or (assignment.ends and begun(trial)):
         return None
     path = merged_path(assignment.group, assignment.generation)

@@ -58,6 +58,13 @@ class Assignment:
             raise ValueError(f"member {self.member} cannot be its own donor: use donor None to go on")
         object.__setattr__(self, "hp", freeze(self.hp))
 
+    @property
+    def source(self) -> tuple[int, int] | None:
+        """Member and generation of the state to take; None without a donor."""
+        if self.donor is None or self.donor_generation is None:
+            return None
+        return self.donor, self.donor_generation
+
     def to_json(self) -> str:
         """This assignment as strict JSON (NaN and infinities included), read back exactly by `from_json`."""
         return json.dumps(plain(asdict(self)), allow_nan=False)

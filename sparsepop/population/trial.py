@@ -234,10 +234,10 @@ class MemberTrial:
         assignment, _ = answer
         if self.job.rounds is not None:
             return assignment, stored(self, assignment)
-        if assignment.donor is None or assignment.donor_generation is None:
+        if assignment.source is None:
             return assignment, None
         try:
-            return assignment, self.read_state(assignment.donor, assignment.donor_generation).state
+            return assignment, self.read_state(*assignment.source).state
         except (DamagedState, FileNotFoundError) as error:
             self.event("lost", donor=assignment.donor, message=f"{error}: going on without it")
             return assignment, None
