@@ -2,28 +2,16 @@
 
 from typing import Any
 
-from torch import Tensor, nn
-
 from sparsepop.data import open_data
 from sparsepop.experiment import Experiment, Grid
-from sparsepop.member import Task
 from sparsepop.methods import Cut, Halo, Lasso, Method, Thresholds
-from sparsepop.models import build
+from sparsepop.models.unit import FedUnits
 from sparsepop.optim import SGD
 from sparsepop.recipe import Recipe
 from sparsepop.schedule import Milestones
 
 RUNS = [("dst", 1.0), *((name, density) for density in (0.02, 0.01) for name in ("none", "lasso", "halo"))]
 PENALTIES: dict[str, tuple[Method, ...]] = {"none": (), "lasso": (Lasso(1e-4),), "halo": (Halo(1e-7, 1e-3),)}
-
-
-class Unit(nn.Sequential):  # fed with 0..1, as DST's networks were: thresholds depend on the inputs
-    def forward(self, images: Tensor) -> Tensor:
-        return super().forward(images.mul(0.3081).add(0.1307))
-
-
-def fed_units(task: Task) -> nn.Module:
-    return Unit(build("lenet-300-100", task.shape, task.classes))
 
 
 def experiment(data: str = "mnist", smoke: bool = False) -> Experiment:
@@ -33,8 +21,9 @@ def experiment(data: str = "mnist", smoke: bool = False) -> Experiment:
     def recipe(hp: dict[str, Any]) -> Recipe:
         name, density = hp["run"]
         if name == "dst":  # the steps of 20 epochs of all 60,000 images
-            return Recipe(fed_units, epoch * 34, (Thresholds(5e-4),), SGD(0.01), 64)
+            return Recipe(FedUnits("lenet-300-100"), epoch * 34, (Thresholds(5e-4),), SGD(0.01), 64)
         sgd = SGD(Milestones(0.1, (epoch * 10, epoch * 15)))
-        return Recipe("lenet-300-100", epoch * 20, (*PENALTIES[name], Cut(density, epoch * 20)), sgd, 100)
+        methods = (*PENALTIES[name], Cut(density, epoch * 20))
+        return Recipe(FedUnits("lenet-300-100"), epoch * 20, methods, sgd, 100)
 
     return Experiment("mnist-published", recipe, data, Grid({"run": RUNS}, 1 if smoke else 3), epoch)

@@ -10,7 +10,7 @@ from sparsepop.optim import SGD
 from sparsepop.recipe import Recipe
 from sparsepop.schedule import Cosine, Triangular, split
 
-# name: highest learning rate of the cycles, share explored; explored 0: one mask, only weights are averaged
+# name: highest learning rate of the cycles, share explored (0: one mask, only weights are averaged)
 CYCLES = {
     "paper": (0.005, 0.5),
     "little": (0.005, 0.1),
@@ -21,20 +21,18 @@ CYCLES = {
 
 
 def experiment(data: str = "digits", smoke: bool = False) -> Experiment:
-    """5% and 2% density, 20 epochs (digits: 60), the last fifth in cycles of a twentieth. --smoke: one seed,
-    ten epochs."""
+    """5% and 2% density, 20 epochs (digits: 60), the last fifth in cycles. --smoke: one seed, ten epochs."""
     name = PurePath(data).name
-    epochs = 10 if smoke else {"digits": 60}.get(name, 20)
     model = {"mnist": "lenet-300-100", "digits": "lenet-300-100"}.get(name, "resnet-20")
-    steps = epochs * open_data(data).steps_per_epoch(128)
+    steps = (10 if smoke else 60 if name == "digits" else 20) * open_data(data).steps_per_epoch(128)
     phases = split(steps, 0.2, steps // 20)
 
     def recipe(hp: dict[str, Any]) -> Recipe:
         density = hp["density"]
         if hp["run"] == "rigl":
             return Recipe(model, steps, rigl(density, steps), SGD(Cosine(0.1, 0.0, steps), weight_decay=5e-4))
-        lr_high, explore = CYCLES[hp["run"]]
-        lr = Triangular(0.001, lr_high, phases, Cosine(0.1, 0.001, phases.before))
+        high, explore = CYCLES[hp["run"]]
+        lr = Triangular(0.001, high, phases, Cosine(0.1, 0.001, phases.before))
         methods = sup_tickets(rigl(density, phases.before), phases, explore=explore)
         return Recipe(model, steps, methods, SGD(lr, weight_decay=5e-4))
 

@@ -1,0 +1,30 @@
+"""DST on MNIST at its published settings for 60 epochs, which its table's sparsities take: three networks."""
+
+from typing import Any
+
+from sparsepop.experiment import Experiment, Grid
+from sparsepop.methods import Thresholds
+from sparsepop.models.unit import FedUnits
+from sparsepop.optim import SGD, AdamW
+from sparsepop.recipe import Recipe
+
+EPOCHS = 60
+
+
+def experiment(data: str = "mnist", smoke: bool = False) -> Experiment:
+    """LeNet-300-100, LeNet-5-Caffe and LSTM-a, three seeds each, as many steps as all 60,000 images take.
+    --smoke: one seed, sixty steps, without LeNet-5, which wants larger images."""
+    images = 100 if smoke else 60_000
+    networks = ["lenet-300-100", "lstm-a"] if smoke else ["lenet-300-100", "lenet-5", "lstm-a"]
+
+    def recipe(hp: dict[str, Any]) -> Recipe:
+        network = hp["network"]
+        if network == "lstm-a":
+            adam = AdamW(1e-3, weight_decay=0.0)
+            steps, dense = EPOCHS * images // 100, ("net.fc.weight",)
+            return Recipe(FedUnits(network), steps, (Thresholds(1e-3),), adam, 100, keep_dense=dense)
+        steps = EPOCHS * images // 64
+        return Recipe(FedUnits(network), steps, (Thresholds(5e-4),), SGD(0.01), 64)
+
+    grid = Grid({"network": networks}, 1 if smoke else 3)
+    return Experiment("dst-published", recipe, data, grid, generation=images // 10)
