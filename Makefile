@@ -2,13 +2,15 @@
 # make test   install, then lint, types and tests
 # make lint   lint and types alone
 # make bench  measure the speed claims of benchmarks/
+# make notebooks  open the notebooks of analysis/ in JupyterLab
 # make install  what the nodes of a cluster do
 
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+LAB := .venv-lab
 
-.PHONY: install demo test lint bench lock
+.PHONY: install demo test lint bench notebooks lock
 
 install: $(READY)
 
@@ -29,6 +31,16 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.step
 	$(BIN)/python -m benchmarks.exchange
 	$(BIN)/python -m benchmarks.read
+
+notebooks: $(LAB)/.ready
+	$(LAB)/bin/jupyter lab analysis
+
+# apart, for JupyterLab brings a package that costs every process of Ray 1.5 s to import
+$(LAB)/.ready: $(READY)
+	$(PYTHON) -m venv $(LAB)
+	$(BIN)/uv pip install --quiet --python $(LAB)/bin/python "jupyterlab==4.*"
+	$(BIN)/python -m ipykernel install --prefix $(LAB) --name python3 --display-name sparsepop
+	touch $@
 
 # uncompiled, every Ray worker would spend seconds compiling torch and ray again
 $(READY): requirements.lock pyproject.toml

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sparsepop.experiment import Resources
 
 CROWD = 4  # members of an exchanging population that share one CPU, or one GPU, before they take turns
+IDLE = 0.1  # share of the CPUs' time that taking turns may leave unused
 
 
 class ResourceError(ValueError):
@@ -34,7 +36,8 @@ def plan_places(
 ) -> Places:
     """Share the CPUs and GPUs of `nodes` equally among `members`, as far as `wanted` leaves it open.
 
-    Where there are more members than devices, up to `crowd` of them share one; the others wait. A process
+    Where there are more members than devices, up to `crowd` of them share one; the others wait. CPUs are
+    shared by as few as keep them busy: each process more takes memory, and seconds to start. A process
     fits on one node, and its share is at most one GPU; the processes of a data-parallel member may lie on
     several nodes, and never share a GPU. Raises ResourceError when the cluster cannot hold even one member.
     """
@@ -67,8 +70,17 @@ def _shares(
     gpu = _share(processes, gpus, crowd, 1.0) if wanted.gpus is None else wanted.gpus / wanted.workers
     # a process that gets a GPU finds its CPUs on a node that has one
     near = [have for have, beside in zip(cpus, gpus, strict=True) if beside or not gpu]
+    if not gpu and wanted.workers == 1:  # the workers of a group are slow to change hands
+        processes = _side_by_side(members, sum(near), crowd)
     cpu = _share(processes, near, crowd, max(near, default=0.0))
     return (cpu if wanted.cpus is None else wanted.cpus / wanted.workers), gpu
+
+
+def _side_by_side(members: int, cpus: float, crowd: int) -> int:
+    """The fewest members at once that, taking turns generation by generation, leave at most IDLE of the CPUs'
+    time unused; where none do, those that leave least."""
+    sizes = range(max(1, min(members, int(cpus))), max(1, min(members, int(crowd * cpus))) + 1)
+    return min(sizes, key=lambda size: max(math.ceil(members / size) * size / members - 1.0, IDLE))
 
 
 def _check(cpu: float, gpu: float, cpus: Sequence[float], gpus: Sequence[float]) -> None:

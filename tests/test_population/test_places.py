@@ -16,8 +16,12 @@ GPUS = {"CPU": 16.0, "GPU": 4.0}
 @pytest.mark.parametrize(
     ("members", "wanted", "nodes", "crowd", "places"),
     [
-        (8, Resources(), [TWO], CROWD, Places(8, 0.25, 0.0, 1)),
-        (9, Resources(), [TWO], CROWD, Places(8, 0.25, 0.0, 1)),
+        (8, Resources(), [TWO], CROWD, Places(2, 1.0, 0.0, 1)),
+        (3, Resources(), [TWO], CROWD, Places(3, 0.666, 0.0, 1)),
+        (9, Resources(), [TWO], CROWD, Places(3, 0.666, 0.0, 1)),
+        (20, Resources(), [{"CPU": 16.0}], CROWD, Places(20, 0.8, 0.0, 1)),
+        (40, Resources(), [{"CPU": 16.0}], CROWD, Places(20, 0.8, 0.0, 1)),
+        (8, Resources(workers=2), [TWO], CROWD, Places(4, 0.25, 0.0, 1)),
         (2, Resources(), [TWO], CROWD, Places(2, 1.0, 0.0, 1)),
         (1, Resources(), [{"CPU": 6.0}], CROWD, Places(1, 6.0, 0.0, 6)),
         (5, Resources(cpus=1), [TWO], CROWD, Places(2, 1.0, 0.0, 1)),
