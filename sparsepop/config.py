@@ -9,9 +9,9 @@ import itertools
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePath
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 from sparsepop.describe import to_json
@@ -54,21 +54,27 @@ def check(experiment: Experiment) -> None:
             )
 
 
-def load(path: str, *, data: str | None = None, smoke: bool = False) -> Experiment:
+def load(
+    path: str,
+    *,
+    data: str | None = None,
+    smoke: bool = False,
+    settings: Mapping[str, Any] = MappingProxyType({}),
+) -> Experiment:
     """The experiment that the config file `path` exports, checked.
 
     The file exports `EXPERIMENT` (and `SMOKE`, its small variant for `smoke=True`), or a function
-    `experiment(data=..., smoke=...)`, called with those of the given keywords that it accepts; `data`
-    replaces the data set either way. It is imported as a fresh module, its folder first on the path. Raises
-    ConfigError, one line, for all that can be wrong with it.
+    `experiment(data=..., smoke=...)`, called with those of the two keywords that it accepts; `data` replaces
+    the data set either way. `settings` are further keywords, which it must accept. It is imported as a fresh
+    module, its folder first on the path. Raises ConfigError, one line, for all that can be wrong with it.
     """
     file = Path(path).expanduser().resolve()
     module = _imported(file)
     build = getattr(module, "experiment", None)
     if build is None or isinstance(build, ModuleType):
-        experiment = _constant(module, file, smoke)
+        experiment = _constant(module, file, smoke, settings)
     else:
-        experiment = _built(build, file, data, smoke)
+        experiment = _built(build, file, data, smoke, settings)
     if data is not None and experiment.data != data:
         experiment = _guarded(
             f"{file.name} with data={data!r}", file, dataclasses.replace, experiment, data=data
@@ -143,12 +149,17 @@ def _first_on_path(folder: Path) -> None:
     _folders.add(str(folder))
 
 
-def _constant(module: ModuleType, file: Path, smoke: bool) -> Experiment:
+def _constant(module: ModuleType, file: Path, smoke: bool, settings: Mapping[str, Any]) -> Experiment:
     found = getattr(module, "EXPERIMENT", None)
     if found is None:
         raise ConfigError(
             f"config {file.name} exports neither EXPERIMENT nor a function experiment(): "
             "add EXPERIMENT = Experiment(...)"
+        )
+    if settings:
+        raise ConfigError(
+            f"config {file.name} takes no settings ({', '.join(settings)}): it exports EXPERIMENT; only a "
+            "function experiment() has keywords"
         )
     if smoke:
         found = getattr(module, "SMOKE", None)
@@ -160,23 +171,32 @@ def _constant(module: ModuleType, file: Path, smoke: bool) -> Experiment:
     return _experiment(found, file, "SMOKE" if smoke else "EXPERIMENT")
 
 
-def _built(build: Any, file: Path, data: str | None, smoke: bool) -> Experiment:
+def _built(build: Any, file: Path, data: str | None, smoke: bool, settings: Mapping[str, Any]) -> Experiment:
     if not callable(build):
         raise ConfigError(f"config {file.name} exports experiment = {build!r}: make it a function")
-    given = {"data": data} if data is not None else {}
+    keywords: dict[str, Any] = {"data": data} if data is not None else {}
+    keywords |= {"smoke": True} if smoke else {}
     accepted = inspect.signature(build).parameters.values()
-    names = {
-        entry.name for entry in accepted if entry.kind in (entry.POSITIONAL_OR_KEYWORD, entry.KEYWORD_ONLY)
-    }
-    keywords: dict[str, Any] = {**given, "smoke": True} if smoke else given
     if not any(entry.kind is entry.VAR_KEYWORD for entry in accepted):
-        if smoke and "smoke" not in names:
-            raise ConfigError(
-                f"experiment() of {file.name} has no small variant: give it a keyword smoke=False"
-            )
+        names = [
+            entry.name
+            for entry in accepted
+            if entry.kind in (entry.POSITIONAL_OR_KEYWORD, entry.KEYWORD_ONLY)
+        ]
+        _check_accepted(file, names, smoke, settings)
         keywords = {name: value for name, value in keywords.items() if name in names}
-    found = _guarded(f"experiment() of {file.name}", file, build, **keywords)
+    found = _guarded(f"experiment() of {file.name}", file, build, **{**keywords, **settings})
     return _experiment(found, file, "experiment()")
+
+
+def _check_accepted(file: Path, names: list[str], smoke: bool, settings: Mapping[str, Any]) -> None:
+    if smoke and "smoke" not in names:
+        raise ConfigError(f"experiment() of {file.name} has no small variant: give it a keyword smoke=False")
+    for name in settings:
+        if name not in names:
+            raise ConfigError(
+                f"experiment() of {file.name} takes no {name!r}: choose from {', '.join(names) or 'nothing'}"
+            )
 
 
 def _experiment(found: Any, file: Path, what: str) -> Experiment:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import os
 import shlex
 import sys
@@ -38,12 +39,13 @@ def _run(flags: argparse.Namespace) -> int:
     if home := os.environ.get("SPARSEPOP_DATA"):
         # members run in other folders than this one
         os.environ["SPARSEPOP_DATA"] = os.path.abspath(os.path.expanduser(home))
-    experiment = load(flags.config, data=flags.data, smoke=flags.smoke)
+    settings = dict(map(_setting, flags.set))
+    experiment = load(flags.config, data=flags.data, smoke=flags.smoke, settings=settings)
     # late, for a wrong config must not wait for torch and Ray
     from sparsepop.population import launch, preflight
     from sparsepop.results.report import print_summary
 
-    experiment = preflight.with_flags(experiment, flags.members, flags.workers)
+    experiment = preflight.with_flags(experiment, flags.members, flags.workers, flags.seed, flags.name)
     storage = Storage(flags.storage).child(experiment.name)
     largest = preflight.check_experiment(experiment)
     preflight.check_storage(experiment, storage, fresh=flags.fresh, largest=largest)
@@ -86,6 +88,17 @@ def _command(arguments: Sequence[str]) -> str:
     return shlex.join(["python", "-m", "sparsepop.run", *kept])
 
 
+def _setting(given: str) -> tuple[str, object]:
+    """Name and value of KEY=VALUE: a Python literal, or else the text as it is."""
+    name, sign, text = given.partition("=")
+    if not sign or not name.isidentifier():
+        raise ConfigError(f"--set {given!r} is no setting: give it as KEY=VALUE, such as epochs=20")
+    try:
+        return name, ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return name, text
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m sparsepop.run", description=__doc__)
     parser.add_argument("config", help="a Python file that exports EXPERIMENT")
@@ -95,6 +108,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--address", help="a running Ray cluster (auto, or host:port); default: this machine alone"
+    )
+    parser.add_argument("--name", help="another name for the experiment, to keep variants side by side")
+    parser.add_argument("--seed", type=int, help="the experiment's seed, in place of the config's")
+    parser.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="a keyword of the config's experiment(), such as epochs=20; may be repeated",
     )
     parser.add_argument("--members", type=int, help="size of the population, in place of the config's")
     parser.add_argument("--workers", type=int, help="data-parallel workers for each member")

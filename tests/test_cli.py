@@ -70,6 +70,11 @@ def config(folder: Path, change: str = "") -> str:
         ("", ["--workers", "7"], ["7 workers", "use a multiple"]),
         ("RESOURCES = Resources(workers=3)", [], ["3 workers"]),
         ("", ["--smoke"], ["SMOKE"]),
+        ("", ["--set", "epochs=3"], ["no settings (epochs)"]),
+        ("", ["--set", "epochs"], ["'epochs'", "KEY=VALUE"]),
+        ("", ["--name", "a/b"], ["'a/b'"]),
+        ("def experiment(epochs=1): return 1 / epochs", ["--set", "epochs=0"], ["ZeroDivisionError"]),
+        ("def experiment(epochs=1): return epochs + 1", ["--set", "epochs=many"], ["TypeError"]),
     ],
 )
 def test_bad_input(

@@ -367,6 +367,8 @@ def test_flags_reach_a_constant(tmp_path: Path) -> None:
         ),
         ("data='digits'", "data=data, name=data", {"data": "mnist"}, ("mnist", 10)),
         ("", "", {"data": "mnist"}, ("mnist", 10)),
+        ("generation=9", "generation=generation", {"settings": {"generation": 4}}, ("digits", 4)),
+        ("**flags", "generation=flags['n']", {"settings": {"n": 4}}, ("digits", 4)),
         ("*, smoke=False", "generation=1 if smoke else 9", {"smoke": True, "data": "x"}, ("x", 1)),
         ("**flags", "data=flags['data'], generation=len(flags)", {"smoke": True, "data": "x"}, ("x", 2)),
     ],
@@ -425,6 +427,12 @@ def test_neighbours_are_importable_and_travel_along(tmp_path: Path) -> None:
         ("def experiment(): return 1 / 0", {}, r"experiment\(\) of my-config.py raised ZeroDivisionError"),
         ("def experiment(): return make()", {"smoke": True}, "give it a keyword smoke=False"),
         ("EXPERIMENT = make()", {"smoke": True}, "export SMOKE = "),
+        ("EXPERIMENT = make()", {"settings": {"epochs": 3}}, r"takes no settings \(epochs\): it exports"),
+        (
+            "def experiment(data='digits', steps=3): return make()",
+            {"settings": {"epochs": 3}},
+            r"experiment\(\) of my-config.py takes no 'epochs': choose from data, steps",
+        ),
         ("EXPERIMENT = make()\nSMOKE = 1", {"smoke": True}, "SMOKE of config my-config.py is a int"),
         ("EXPERIMENT = make()", {"data": ""}, "my-config.py with data='' raised ValueError"),
         (

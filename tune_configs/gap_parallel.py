@@ -1,5 +1,6 @@
-"""Parallel grow-and-prune (P-GaP) at 95% sparsity: four members, each growing a quarter of the network."""
+"""Parallel grow-and-prune (P-GaP): members that each grow a part of one network, merged after every round."""
 
+from pathlib import PurePath
 from typing import Any
 
 from sparsepop.data import open_data
@@ -9,24 +10,31 @@ from sparsepop.optim import SGD
 from sparsepop.recipe import Recipe
 from sparsepop.schedule import Cosine, Phases, Restarts, Warmup
 
+MODELS = {"mnist": "lenet-300-100", "cifar10": "resnet-20"}
+
 
 def experiment(
-    data: str = "digits", epochs: int = 4, parts: int = 4, rounds: int = 8, smoke: bool = False
+    data: str = "digits",
+    density: float = 0.05,
+    epochs: int = 4,
+    parts: int = 4,
+    rounds: int = 8,
+    smoke: bool = False,
 ) -> Experiment:
     """Rounds of `epochs`, after four times as long of common sparse training, before three times as long of
     fine-tuning; --smoke: two members, two rounds of five steps after as many."""
     parts, rounds, warm = (2, 2, 1) if smoke else (parts, rounds, 4)
     length = 5 if smoke else epochs * open_data(data).steps_per_epoch(128)
     phases = Phases.regular(length, rounds, warm * length)
-    steps = phases.end + 3 * length
+    steps, model = phases.end + 3 * length, MODELS.get(PurePath(data).name, "wrn-10-1")
 
-    def rising_and_falling(steps: int) -> Warmup:
+    def falling(steps: int) -> Warmup:
         return Warmup(Cosine(0.1, 0.0, steps), length // 4)
 
     def recipe(hp: dict[str, Any]) -> Recipe:
-        rate = Restarts(rising_and_falling(length), length, rounds, rising_and_falling(3 * length))
-        rate = Restarts(rising_and_falling(warm * length), warm * length, 1, rate)
-        methods = parallel_gap(0.05, phases, hp[PARTITION], parts=parts)
-        return Recipe("wrn-10-1", steps, methods, SGD(rate, weight_decay=5e-4), clip=1.0)
+        rate = Restarts(falling(length), length, rounds, falling(3 * length))
+        rate = Restarts(falling(warm * length), warm * length, 1, rate)
+        methods = parallel_gap(density, phases, hp[PARTITION], parts=parts)
+        return Recipe(model, steps, methods, SGD(rate, weight_decay=5e-4), clip=1.0)
 
     return Experiment("gap-parallel", recipe, data, PartitionParallel(parts), generation=length)

@@ -31,11 +31,21 @@ from sparsepop.storage import Storage
 NOTE = "experiment.json"
 
 
-def with_flags(experiment: Experiment, members: int | None, workers: int | None) -> Experiment:
-    """The experiment with the population's size or the members' workers set from the command line, and its
-    data folder absolute: members run in other folders than the driver."""
+def with_flags(
+    experiment: Experiment,
+    members: int | None = None,
+    workers: int | None = None,
+    seed: int | None = None,
+    name: str | None = None,
+) -> Experiment:
+    """The experiment with what the command line sets: the population's size, the members' workers, its seed,
+    its name; and its data folder absolute: members run in other folders than the driver."""
     experiment = replace(experiment, data=located(experiment.data))
     try:
+        if seed is not None:
+            experiment = replace(experiment, seed=seed)
+        if name is not None:
+            experiment = replace(experiment, name=name)
         if members is not None:
             experiment = replace(experiment, search=_sized(experiment, members))
         if workers is not None:

@@ -106,23 +106,25 @@ def test_scores_are_columns_of_the_reports(score: str) -> None:
 
 
 def test_flags_change_the_experiment() -> None:
-    assert with_flags(experiment(), 7, None).search == PBT(SPACE, members=7, quantile=0.34)
-    assert with_flags(experiment(), None, 1) == experiment()
+    assert with_flags(experiment(), members=7).search == PBT(SPACE, members=7, quantile=0.34)
+    assert with_flags(experiment(), workers=1) == experiment()
+    assert with_flags(experiment(), seed=5).seed == 5
+    assert with_flags(experiment(), name="other").name == "other"
 
 
 @pytest.mark.parametrize(
-    ("changed", "members", "workers", "message"),
+    ("changed", "flags", "message"),
     [
-        (experiment(), None, 0, "workers"),
-        (experiment(), 0, None, "members"),
-        (experiment(Grid({"lr": [1.0]})), 3, None, "--members=3 does not fit a Grid"),
+        (experiment(), {"workers": 0}, "workers"),
+        (experiment(), {"members": 0}, "members"),
+        (experiment(), {"seed": -1}, "seed=-1"),
+        (experiment(), {"name": "a/b"}, "'a/b' is no folder name"),
+        (experiment(Grid({"lr": [1.0]})), {"members": 3}, "--members=3 does not fit a Grid"),
     ],
 )
-def test_flags_that_cannot_be(
-    changed: Experiment, members: int | None, workers: int | None, message: str
-) -> None:
+def test_flags_that_cannot_be(changed: Experiment, flags: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        with_flags(changed, members, workers)
+        with_flags(changed, **flags)
 
 
 def test_a_relative_data_folder_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +136,7 @@ def test_a_relative_data_folder_becomes_absolute(tmp_path: Path, monkeypatch: py
     assert located("known") == "known"
     assert located("digits") == "digits"
     assert located("absent") == "absent"
-    assert with_flags(experiment(data="mine"), None, None).data == str(tmp_path / "mine")
+    assert with_flags(experiment(data="mine")).data == str(tmp_path / "mine")
 
 
 def test_checking_storage_leaves_no_trace(tmp_path: Path) -> None:
@@ -193,4 +195,4 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
 def test_parallel_growth_is_checked_and_its_size_is_that_of_its_parts() -> None:
     check_experiment(parallel(maker()))
     with pytest.raises(ConfigError, match=r"--members=3 does not fit PartitionParallel"):
-        with_flags(parallel(maker(), SEARCH), 3, None)
+        with_flags(parallel(maker(), SEARCH), members=3)
