@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import pytest
 import torch
@@ -34,6 +35,7 @@ SMALL: list[tuple[str, Shape, int]] = [
     ("vgg-16-w4", CIFAR, 13),
     ("wrn-16-2", CIFAR, 13),
     ("imagenet-resnet-50", (3, 64, 64), 49),
+    ("residual-mlp", MNIST, 17),
 ]
 small = pytest.mark.parametrize(
     ("name", "shape"), [case[:2] for case in SMALL], ids=[case[0] for case in SMALL]
@@ -91,6 +93,7 @@ def randomised(model: nn.Module) -> nn.Module:
         # Published with a hidden layer of 512 units before the classifier.
         ("vgg-16", CIFAR, 10, 14_977_728 - 512 * 512),
         ("imagenet-resnet-50", (3, 224, 224), 1000, 25_502_912),
+        ("residual-mlp", (1, 8, 8), 10, 271_616),
     ],
 )
 def test_prunable_weights_are_as_published(name: str, shape: Shape, classes: int, weights: int) -> None:
@@ -330,11 +333,11 @@ def graph_nodes(out: Tensor) -> set[str]:
 def test_bias_exactly_where_no_batchnorm_follows(name: str, shape: Shape) -> None:
     model = on_meta(name, shape, 10)
     normed = any(isinstance(m, nn.BatchNorm2d) for m in model.modules())
-    for module in model.modules():
+    for module, after in pairwise([*model.modules(), None]):
         if isinstance(module, nn.Conv2d):
             assert (module.bias is None) == normed
         elif isinstance(module, nn.Linear):
-            assert module.bias is not None
+            assert (module.bias is None) == isinstance(after, nn.BatchNorm1d)
 
 
 @small
@@ -362,7 +365,7 @@ def test_channels_last_survives_to_the_last_activation_map(name: str, shape: Sha
             module.register_forward_hook(note)
     model(torch.randn(2, *shape).to(memory_format=torch.channels_last))
     assert all(maps)
-    assert maps or name == "lenet-300-100"
+    assert maps or name in ("lenet-300-100", "residual-mlp")
 
 
 @small

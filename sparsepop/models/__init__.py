@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from sparsepop.models import imagenet, lenet, lstm, resnet, vgg
+from sparsepop.models import imagenet, lenet, lstm, mlp, resnet, vgg
 from sparsepop.models.own import ZOOS, Model, build_own, model_name
 from sparsepop.models.task import Task
 from sparsepop.models.wrn import wrn
@@ -29,6 +29,7 @@ _FIXED: dict[str, Callable[[tuple[int, int, int], int], nn.Module]] = {
     "lenet-5": lenet.lenet_5,
     "lstm-a": partial(lstm.lstm, 128),
     "lstm-b": partial(lstm.lstm, 256),
+    "residual-mlp": mlp.residual_mlp,
     "imagenet-resnet-50": lambda shape, classes: imagenet.resnet_50(shape[0], classes),
 }
 _SCALED = re.compile(rf"({'|'.join(_SCALABLE)})(?:-w([1-9][0-9]*))?")
