@@ -63,6 +63,8 @@ def east(
     steps: int,
     *,
     dyrelu: bool = True,
+    phase: float = 123 / 250,
+    blend: str = "coefficients",
     ratio: int | None = 2,
     cycles: int = 2,
     peak: float = 3.0,
@@ -73,8 +75,9 @@ def east(
     interval: int = 4000,
     distribution: str = "erk",
 ) -> Methods:
-    """EAST (Li et al. 2025): RigL-ITOP, whose activations are DyReLUs in the first half, whose blocks share
-    weights, and whose density cycles up to `peak` times its own in the first `cyclic` share of the run.
+    """EAST (Li et al. 2025): RigL-ITOP, whose activations are DyReLUs in the first `phase` (a share of the
+    run; faded out in its second half), whose blocks share weights, and whose density cycles up to `peak`
+    times its own in the first `cyclic` share of the run.
 
     Each part can be left out: `dyrelu=False`, `ratio=None`, `cycles=0`; without any this trains as
     `rigl_itop` does, bit for bit. While the density cycles, masks change every `cyclic_interval` steps and
@@ -88,7 +91,8 @@ def east(
     if ratio is not None:
         parts.append(ShareWeights(ratio))
     if dyrelu:
-        parts.append(PhaseDyReLU(Linear(1.0, 0.0, round(123 / 250 * steps), round(61.5 / 250 * steps))))
+        beta = Linear(1.0, 0.0, round(phase * steps), round(phase / 2 * steps))
+        parts.append(PhaseDyReLU(beta, blend=blend))
     first, held = interval, density if cycles == 0 else None
     if cycles:
         cycle = Cyclic(density, max(2, round(cyclic * steps / cycles)), cycles, peak, shape=shape)
