@@ -19,8 +19,9 @@ demo: $(READY)
 	$(BIN)/python -m analysis.figures results/quickstart
 	@echo "one page that tells all about it: $(BIN)/python -m sparsepop.report results/quickstart"
 
+# two processes, and all that starts Ray in one of them
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -17,6 +17,13 @@ from tests.s3 import ENVIRONMENT, Server, serving
 torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep all that starts Ray in one process of a parallel run, one cluster at a time."""
+    for item in items:
+        if item.get_closest_marker("ray"):
+            item.add_marker(pytest.mark.xdist_group("ray"))
+
+
 @pytest.fixture(scope="session")
 def s3() -> Iterator[Server]:
     """A real S3 server, whose keys this process has."""

@@ -220,6 +220,7 @@ def outside(folder: Path) -> tuple[Path, list[str]]:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_model_a_method_and_all_loggers_from_outside_of_the_repository(tmp_path: Path) -> None:
     file, loggers = outside(tmp_path)
