@@ -17,7 +17,7 @@ import ray
 from benchmarks.measure import Spread
 from sparsepop.experiment import PBT
 from sparsepop.population.exchange import CALLS, Exchange
-from sparsepop.population.rules import Post
+from sparsepop.population.messages import Post
 from sparsepop.population.states import StateFiles
 from sparsepop.results import Writer
 from sparsepop.space import Domain, LogUniform, Uniform, sample, stable_rng

@@ -18,7 +18,7 @@ from sparsepop.methods import rigl
 from sparsepop.optim import SGD
 from sparsepop.population.client import ActorClient
 from sparsepop.population.exchange import start_exchange
-from sparsepop.population.rules import Post
+from sparsepop.population.messages import Post
 from sparsepop.population.snapshot import to_arrays
 from sparsepop.recipe import Recipe
 from sparsepop.space import LogUniform

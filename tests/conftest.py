@@ -17,6 +17,7 @@ from tests.s3 import ENVIRONMENT, Server, serving
 torch.set_num_threads(1)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep all that starts Ray in one process of a parallel run, one cluster at a time."""
     for item in items:

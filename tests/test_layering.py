@@ -39,7 +39,7 @@ LEVELS = {unit: level for level, units in enumerate(LAYERS) for unit in units}
 STDLIB_ONLY = {"schedule", "seeds", "space", "budgets", "describe", "experiment", "config"}
 FIRST_WITH_TORCH, FIRST_WITH_RAY = LEVELS["nn"], LEVELS["population"]
 ALSO = {"tickets": {"pandas"}, "ensemble": {"pandas"}, "superpose": {"pandas", "rich"}}
-PURE = {"population.rules", "population.board"}
+PURE = {"population.messages", "population.standings", "population.rules", "population.board"}
 
 
 def imports(path: Path) -> Iterator[str]:

@@ -15,18 +15,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sparsepop.experiment import PBT, Grid, Sampled
-from sparsepop.population.rules import (
-    Assignment,
-    Post,
-    Rule,
-    asynchronous,
-    impossible,
-    none,
-    plain,
-    revive,
-    tournament,
-    truncation,
-)
+from sparsepop.population.messages import Assignment, Post, plain, revive
+from sparsepop.population.rules import Rule, asynchronous, impossible, none, tournament, truncation
+from sparsepop.population.standings import Standings
 from sparsepop.space import Choice, Domain, Integers, LogUniform, Uniform, sample
 
 SPACE: dict[str, Domain] = {
@@ -222,14 +213,15 @@ def test_asynchronous_is_truncation_for_one(posts: list[Post], mode: str, quanti
     for post in posts:
         stale = replace(post, score=99.0, generation=0)
         latest = {**_by_member(posts), post.member: stale}
-        assert asynchronous(post, latest, space=SPACE, mode=mode, quantile=quantile) == together[post.member]
+        standings = Standings(mode, latest.values())
+        assert asynchronous(post, standings, space=SPACE, quantile=quantile) == together[post.member]
 
 
 def test_asynchronous_uses_posts_of_any_generation() -> None:
     post = _post(0, 0.1, generation=5)
-    entry = asynchronous(post, {1: _post(1, 0.9, generation=2)}, space=SPACE)
+    entry = asynchronous(post, Standings("max", [_post(1, 0.9, generation=2)]), space=SPACE)
     assert (entry.donor, entry.donor_generation, entry.generation) == (1, 2, 5)
-    assert asynchronous(post, {}, space=SPACE).donor is None
+    assert asynchronous(post, Standings("max"), space=SPACE).donor is None
 
 
 def test_tournament_copies_the_better_of_two() -> None:

@@ -11,8 +11,9 @@ from typing import Any
 
 from sparsepop.experiment import PBT, Exchanging
 from sparsepop.population import rules
+from sparsepop.population.messages import Assignment, Post, plain, revive
 from sparsepop.population.rounds import Merge, Outcome, Rounds, after, at_once, mergeable
-from sparsepop.population.rules import Assignment, Post
+from sparsepop.population.standings import Standings
 from sparsepop.storage import Storage
 
 READERS = 16
@@ -48,7 +49,7 @@ class Board:
         self.running = set(members) - {int(name) for name in storage.names("retired")}
         self.decisions: dict[State, Assignment] = {}
         self._posts: dict[int, dict[int, Post]] = defaultdict(dict)  # by generation, then member
-        self._newest: dict[int, Post] = {}
+        self._standings = Standings(mode)
         self._decided: set[int] = set()  # generations
         self._needs: dict[int, set[State]] = {}  # by member
         self._users: Counter[State] = Counter()  # how many members need a state
@@ -73,13 +74,13 @@ class Board:
 
     def keep(self, post: Post) -> None:
         """Write a post to storage; nothing else, so in any thread. `note` must follow."""
-        self.storage.write(f"posts/{_tag(post)}.json", json.dumps(rules.plain(asdict(post))).encode())
+        self.storage.write(f"posts/{_tag(post)}.json", json.dumps(plain(asdict(post))).encode())
 
     def note(self, post: Post) -> None:
         """Count a post that is on storage."""
         self._posts[post.generation][post.member] = post
         if post.generation >= self.newest(post.member):
-            self._newest[post.member] = post
+            self._standings.note(post)
             self._count(post.member)
 
     def due(self, post: Post) -> list[tuple[str, list[Assignment]]]:
@@ -88,7 +89,7 @@ class Board:
             decided = at_once(self.rounds, post)
             return [(_tag(post), decided)] if decided else []
         if not self.together:
-            return [(_tag(post), [rules.asynchronous(post, self._newest, **self._settings())])]
+            return [(_tag(post), [rules.asynchronous(post, self._standings, **self._settings())])]
         if self.settled(post.generation):
             # it failed, the others went on without it, and now it catches up
             late = Assignment(post.member, post.generation, None, post.hp, None, "decided without it")
@@ -132,7 +133,7 @@ class Board:
         """The rounds that can be merged now."""
         if self.rounds is None:
             return []
-        groups = sorted({self.rounds.group_of(member) for member in self._newest})
+        groups = sorted({self.rounds.group_of(member) for member in self._standings.latest})
         return [merge for group in groups if (merge := self._mergeable(self.rounds, group)) is not None]
 
     def merged(self, merge: Merge, outcome: Outcome) -> tuple[str, list[Assignment]]:
@@ -182,18 +183,19 @@ class Board:
 
     def released(self) -> set[State]:
         """States that have stopped being needed since this was last asked, and still are not."""
-        released, self._released = self._released - self._users.keys(), set()
-        return released
+        released, self._released = self._released, set()
+        return {state for state in released if state not in self._users}
 
     def newest(self, member: int) -> int:
         """The newest generation that a member has posted; -1 before the first."""
-        return self._newest[member].generation if member in self._newest else -1
+        newest = self._standings.latest.get(member)
+        return -1 if newest is None else newest.generation
 
     def _ripe(self, generation: int) -> list[tuple[str, list[Assignment]]]:
         posted = self._posts[generation]
         if not self.together or self.settled(generation) or not self.running <= posted.keys():
             return []
-        decided = rules.truncation(list(posted.values()), **self._settings())
+        decided = rules.truncation(list(posted.values()), mode=self.mode, **self._settings())
         return [(f"g{generation:04d}", list(decided.values()))]
 
     def _mergeable(self, rounds: Rounds, group: int) -> Merge | None:
@@ -211,7 +213,7 @@ class Board:
 
     def _settings(self) -> dict[str, Any]:
         names = ("space", "quantile", "resample", "factors")
-        return {name: getattr(self.search, name) for name in names} | {"mode": self.mode, "seed": self.seed}
+        return {name: getattr(self.search, name) for name in names} | {"seed": self.seed}
 
     def _journal(self, tag: str, decided: list[Assignment]) -> None:
         self.journal(tag, decided)
@@ -230,9 +232,9 @@ class Board:
                 self._released.add(state)
 
     def _needs_of(self, member: int) -> set[State]:
-        if member not in self._newest:
+        newest = self.newest(member)
+        if newest < 0:
             return set()
-        newest = self._newest[member].generation
         needed = {(member, newest), (member, newest - 1)}
         decisions = [self.decisions.get(state) for state in needed]
         for each in decisions:
@@ -244,7 +246,7 @@ class Board:
         for text in _contents(self.storage, "decisions", self.storage.names("decisions")):
             self.enter(Assignment.from_json(line) for line in text.decode().splitlines())
         for text in _contents(self.storage, "posts", self._unfinished_posts()):
-            self.note(Post(**json.loads(text, object_hook=rules.revive)))
+            self.note(Post(**json.loads(text, object_hook=revive)))
 
     def _unfinished_posts(self) -> list[str]:
         """Names of the posts that still matter: of what is undecided, and everybody's newest."""

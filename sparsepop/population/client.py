@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import ray
 
 from sparsepop.member import State
-from sparsepop.population.rules import Assignment, Post
+from sparsepop.population.messages import Assignment, Post
 from sparsepop.population.snapshot import from_arrays, to_arrays
 
 PATIENCE = 5.0  # seconds that a member waits for the others before it offers its place to a waiting member

@@ -15,8 +15,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sparsepop.experiment import Exchanging
 from sparsepop.population.board import Board, State
+from sparsepop.population.messages import Assignment, Post
 from sparsepop.population.rounds import Merge, Outcome, Rounds
-from sparsepop.population.rules import Assignment, Post
 from sparsepop.population.states import StateFiles, merged_path
 from sparsepop.storage import Storage
 

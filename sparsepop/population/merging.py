@@ -12,8 +12,8 @@ from sparsepop.experiment import PARTITION, PartitionParallel
 from sparsepop.member import Member, State
 from sparsepop.merge import end_round, merged_parcel, parcel, unpack, weight_of
 from sparsepop.population.job import Job, cached_data, task_of
+from sparsepop.population.messages import Post
 from sparsepop.population.rounds import Merge, Outcome, Rounds
-from sparsepop.population.rules import Post
 from sparsepop.population.snapshot import decode, from_bytes, to_bytes
 from sparsepop.population.states import StateFiles, merged_path
 from sparsepop.storage import Storage

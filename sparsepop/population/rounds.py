@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from sparsepop.experiment import PARTITION, PartitionParallel
-from sparsepop.population.rules import Assignment, Post, go_on
+from sparsepop.population.messages import Assignment, Post, go_on
 
 
 @dataclass(frozen=True)

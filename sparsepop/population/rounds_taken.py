@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sparsepop.member import State
 from sparsepop.merge import COLLAPSE, parcel, unpack
 from sparsepop.overlaps import overlap
-from sparsepop.population.rules import Assignment
+from sparsepop.population.messages import Assignment
 from sparsepop.population.snapshot import DamagedState, Snapshot, from_bytes
 from sparsepop.population.states import merged_path
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from sparsepop.member import State
-from sparsepop.population.rules import Post
+from sparsepop.population.messages import Post
 
 
 @dataclass(frozen=True)

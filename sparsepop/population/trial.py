@@ -20,11 +20,11 @@ from sparsepop.overlaps import overlap
 from sparsepop.population.client import Client
 from sparsepop.population.harvest import harvest
 from sparsepop.population.job import Job, cached_data, task_of
+from sparsepop.population.messages import Assignment
 from sparsepop.population.notice import leaving, own_node
 from sparsepop.population.pulse import Pulse
 from sparsepop.population.records import NoRecords, Records, report_row, score_of
 from sparsepop.population.rounds_taken import follows, given, stored, take_merged, take_start
-from sparsepop.population.rules import Assignment
 from sparsepop.population.snapshot import DamagedState, Snapshot, decode, encode
 from sparsepop.population.states import StateFiles
 from sparsepop.population.suggestions import start_of

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sparsepop.experiment import PBT
 from sparsepop.population.board import Board, welcome
 from sparsepop.population.exchange import Exchange
-from sparsepop.population.rules import Post
+from sparsepop.population.messages import Post
 from sparsepop.population.states import StateFiles
 from sparsepop.space import LogUniform
 from sparsepop.storage import Storage

@@ -22,9 +22,9 @@ from sparsepop.methods import Method
 from sparsepop.population import launch
 from sparsepop.population.exchange import start_exchange
 from sparsepop.population.launch import train_all
+from sparsepop.population.messages import Post
 from sparsepop.population.places import Places
 from sparsepop.population.preflight import begin
-from sparsepop.population.rules import Post
 from sparsepop.recipe import Recipe
 from sparsepop.results import read
 from sparsepop.run import main

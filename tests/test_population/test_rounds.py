@@ -18,8 +18,8 @@ from sparsepop.merge import Round
 from sparsepop.methods import Method, PartitionGrow
 from sparsepop.population.board import Board
 from sparsepop.population.exchange import Exchange
+from sparsepop.population.messages import Assignment, Post
 from sparsepop.population.rounds import Merge, Outcome, Rounds, after, at_once, mergeable
-from sparsepop.population.rules import Assignment, Post
 from sparsepop.population.states import merged_path
 from sparsepop.population.trial import MemberTrial
 from sparsepop.results import ancestors, leaderboard, read

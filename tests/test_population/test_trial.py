@@ -15,9 +15,9 @@ from torch import Tensor
 
 from sparsepop.experiment import PBT, Experiment, Grid
 from sparsepop.population.board import Board, welcome
+from sparsepop.population.messages import Assignment
 from sparsepop.population.preflight import begin
 from sparsepop.population.records import Records, record_failure
-from sparsepop.population.rules import Assignment
 from sparsepop.population.snapshot import decode
 from sparsepop.population.states import StateFiles
 from sparsepop.population.trial import MemberTrial

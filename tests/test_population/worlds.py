@@ -19,8 +19,8 @@ from sparsepop.population.exchange import Exchange
 from sparsepop.population.job import Job
 from sparsepop.population.launch import unfinished
 from sparsepop.population.merging import merge_round
+from sparsepop.population.messages import Assignment, Post
 from sparsepop.population.rounds import Merge, Outcome
-from sparsepop.population.rules import Assignment, Post
 from sparsepop.population.timetable import rounds_of
 from sparsepop.population.trial import MemberTrial
 from sparsepop.recipe import Recipe
