@@ -18,7 +18,7 @@ from benchmarks.measure import Clock, Times, averaged, ratios, show, take_turns,
 from benchmarks.memory import peak_bytes
 from sparsepop.ledger import state_bytes
 from sparsepop.member import Member, Task
-from sparsepop.methods import rigl, static
+from sparsepop.methods import Halo, Thresholds, rigl, static
 from sparsepop.methods.base import Method
 from sparsepop.models import build
 from sparsepop.optim import SGD
@@ -44,8 +44,12 @@ class Case:
 
 
 CASES = (
-    Case("resnet-20", Task((3, 32, 32), 10), (("static", 1.02), ("RigL, averaged", 1.05))),
-    Case("lenet-300-100", Task((1, 28, 28), 10)),
+    Case(
+        "resnet-20",
+        Task((3, 32, 32), 10),
+        (("static", 1.02), ("RigL, averaged", 1.05), ("DST", 1.15), ("HALO", 1.10)),
+    ),
+    Case("lenet-300-100", Task((1, 28, 28), 10), (("DST", 2.5), ("HALO", 2.0))),
 )
 LARGE = Case("resnet-18", Task((3, 32, 32), 10), size=8)  # weights far outweigh activations
 
@@ -152,6 +156,8 @@ def measure_steps(case: Case, device: torch.device, seconds: float, clock: Clock
         "dense again": member_step(make_member(case, (), device), batch, 1),
         "static": member_step(make_member(case, static(DENSITY), device), batch, 1),
         "RigL, nothing due": member_step(sparse, batch, 1),
+        "DST": member_step(make_member(case, (Thresholds(5e-6),), device), batch, 1),
+        "HALO": member_step(make_member(case, (Halo(1e-8, 1e-8),), device), batch, 1),
     }
     update = {"RigL, update": member_step(sparse, batch, INTERVAL)}
     sync = torch.cuda.synchronize if device.type == "cuda" else _nothing
