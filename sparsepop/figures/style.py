@@ -59,5 +59,6 @@ def encode(figure: Figure, name: str, **options: Any) -> bytes:
     dated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
     picture = BytesIO()
     with matplotlib.rc_context(RC):
+        figure.draw_without_rendering()  # the layout settles only by being drawn
         figure.savefig(picture, format=ending, metadata=dated.get(ending), **options)
     return picture.getvalue()

@@ -164,7 +164,7 @@ def test_its_configs_describe_members_that_meet_at_one_density(name: str, smoke:
     for start in range(experiment.generation, recipes[0].steps + 1, experiment.generation):
         assert name != "east" or {each.density_at(start) for each in recipes} == {0.01}
     assert {each.density for each in recipes} == {0.01}
-    assert len({tuple(map(type, each.methods)) for each in recipes}) == (1 if name == "east" else 8)
+    assert len({tuple(map(type, each.methods)) for each in recipes}) == (1 if name == "east" else 9)
     assert {recipe.steps % experiment.generation for recipe in recipes} == {0}
 
 

@@ -39,7 +39,10 @@ class Kill(Method):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-@pytest.mark.parametrize(("model", "kills"), [("wrn-10-1", True), ("lenet-300-100", False)])
+@pytest.mark.parametrize(
+    ("model", "kills"),
+    [("lenet-300-100", True), pytest.param("wrn-10-1", False, marks=pytest.mark.slow)],
+)
 def test_processes_come_to_what_the_simulation_comes_to(tmp_path: Path, model: str, kills: bool) -> None:
     """With a member killed in the midst of the second round, and without; where members outnumber places."""
     trouble = (Kill(str(tmp_path), 5),) if kills else ()
