@@ -32,6 +32,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.step
 	$(BIN)/python -m benchmarks.exchange
 	$(BIN)/python -m benchmarks.read
+	$(BIN)/python -m benchmarks.tickets
 
 notebooks: $(LAB)/.ready
 	$(LAB)/bin/jupyter lab analysis

@@ -10,8 +10,6 @@ import torch
 from sparsepop.averaging import check_scope, has_statistics, merge, prune_back
 from sparsepop.budgets import check_density
 from sparsepop.ensemble.setting import Setting
-from sparsepop.masks import Masks
-from sparsepop.overlaps import density_of, occurrences
 from sparsepop.tickets import Provenance, Ticket, load
 from sparsepop.tickets.network import ticket_of
 
@@ -50,21 +48,17 @@ def superpose(
     different networks, or of different densities where none is given.
     """
     check_scope(scope)
-    shares = _shares(tickets, weights)
-    counts = _counts(tickets, density, scope)
-    mean = _mean(tickets, shares)
-    union = {name: found > 0 for name, found in occurrences(ticket.masks for ticket in tickets).items()}
-    unpruned = setting.accuracy(_network(tickets[0], mean, union, setting)[0])
-    masks = prune_back(mean, union, counts, scope)
-    state = mean | {name: mean[name].masked_fill(~mask, 0.0) for name, mask in masks.items()}
-    model, kept = _network(tickets[0], state, masks, setting)
+    ticket = _mean(tickets, _shares(tickets, weights), how)
+    counts = _counts(tickets, ticket.alive, density, scope)
+    union_density, unpruned = ticket.density, setting.accuracy(ticket)
+    ticket = _pruned(ticket, counts, scope)
+    model, kept = load(ticket, setting.device)
     pruned = recalibrated = setting.accuracy(model)
     if recalibrate and has_statistics(model):
         setting.recalibrate(model)
         recalibrated = setting.accuracy(model)
-    first = tickets[0]
-    ticket = ticket_of(first.model, first.shape, first.classes, model, kept, _parents(tickets, how))
-    return Superposed(ticket, density_of(union), unpruned, pruned, recalibrated)
+    ticket = ticket_of(ticket.model, ticket.shape, ticket.classes, model, kept, ticket.provenance)
+    return Superposed(ticket, union_density, unpruned, pruned, recalibrated)
 
 
 def greedy(
@@ -125,7 +119,7 @@ def _shares(tickets: Sequence[Ticket], weights: Sequence[float] | None) -> list[
     return [weight / sum(given[: place + 1]) for place, weight in enumerate(given)]
 
 
-def _counts(tickets: Sequence[Ticket], density: float | None, scope: str) -> dict[str, int]:
+def _counts(tickets: Sequence[Ticket], most: int, density: float | None, scope: str) -> dict[str, int]:
     first = tickets[0]
     if density is None:
         if sizes := sorted({ticket.alive for ticket in tickets} - {first.alive}):
@@ -136,7 +130,6 @@ def _counts(tickets: Sequence[Ticket], density: float | None, scope: str) -> dic
     keep = round(check_density(density) * first.total)
     if scope == "layer" and keep != first.alive:
         raise ValueError(f"scope 'layer' keeps the density {first.density} of the tickets: use 'global'")
-    most = sum(int((found > 0).sum()) for found in occurrences(each.masks for each in tickets).values())
     if keep > most:
         raise ValueError(
             f"density {density} asks for {keep} weights, all tickets together have {most}: lower it"
@@ -145,20 +138,33 @@ def _counts(tickets: Sequence[Ticket], density: float | None, scope: str) -> dic
     return first.counts if keep == first.alive else {next(iter(first.counts)): keep}
 
 
-def _mean(tickets: Sequence[Ticket], shares: Sequence[float]) -> State:
-    mean: State | None = None
+def _mean(tickets: Sequence[Ticket], shares: Sequence[float], how: str) -> Ticket:
+    """The average, alive where any of them is; one layer at a time, so that no dense network is ever held."""
+    masks, weights = {}, {}
+    others: State | None = None
     for ticket, share in zip(tickets, shares, strict=True):
-        mean = merge(mean, ticket.state(), share)
-    assert mean is not None
-    return mean
+        others = merge(others, ticket.others, share)
+    for name in tickets[0].masks:
+        mean: State | None = None
+        for ticket, share in zip(tickets, shares, strict=True):
+            mean = merge(mean, {name: ticket.dense(name)}, share)
+        assert mean is not None
+        masks[name] = torch.stack([ticket.masks[name] for ticket in tickets]).any(0)
+        weights[name] = mean[name][masks[name]]
+    assert others is not None
+    provenance = _parents(tickets, how)
+    return replace(tickets[0], masks=masks, weights=weights, others=others, provenance=provenance)
 
 
-def _network(
-    like: Ticket, state: State, masks: dict[str, torch.Tensor], setting: Setting
-) -> tuple[torch.nn.Module, Masks]:
-    weights = {name: state[name][mask] for name, mask in masks.items()}
-    others = {name: value for name, value in state.items() if name not in masks}
-    return load(replace(like, masks=masks, weights=weights, others=others), setting.device)
+def _pruned(mean: Ticket, counts: dict[str, int], scope: str) -> Ticket:
+    """The largest weights of an average."""
+    alive = {name: torch.ones_like(values, dtype=torch.bool) for name, values in mean.weights.items()}
+    kept = prune_back(mean.weights, alive, counts, scope)
+    masks = {name: mask.clone() for name, mask in mean.masks.items()}
+    for name, mask in masks.items():
+        mask[mean.masks[name]] = kept[name]
+    weights = {name: values[kept[name]] for name, values in mean.weights.items()}
+    return replace(mean, masks=masks, weights=weights)
 
 
 def _parents(tickets: Sequence[Ticket], how: str) -> Provenance:

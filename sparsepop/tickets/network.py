@@ -12,7 +12,7 @@ from sparsepop.masks import Masks
 from sparsepop.member import Member
 from sparsepop.methods import Superpose
 from sparsepop.methods.cheap import recall
-from sparsepop.models import blank, model_name
+from sparsepop.models import blank, is_own, model_name
 from sparsepop.tickets.ticket import Provenance, Ticket
 
 
@@ -75,14 +75,16 @@ def load(ticket: Ticket, device: str | torch.device = "cpu") -> tuple[nn.Module,
     name has other parameters.
     """
     state = ticket.state()
-    model = blank(ticket.model, ticket.shape, ticket.classes, device).to(dtype=_dtype(state))
+    # another's network may tie parameters, which assigning would untie; ours need not be held twice
+    ours = not is_own(ticket.model)
+    model = blank(ticket.model, ticket.shape, ticket.classes, "meta" if ours else device)
     try:
-        model.load_state_dict(state)
+        model.to(dtype=_dtype(state)).load_state_dict(state, assign=ours)
     except RuntimeError as error:
         raise ValueError(
             f"ticket {ticket.id} does not fit {ticket.model}: {' '.join(str(error).split())}"
         ) from error
-    params = dict(model.named_parameters())
+    params = dict(model.to(device).named_parameters())
     masks = Masks({name: params[name] for name in ticket.masks})
     masks.load_state_dict({"enforced": True, "version": 0, "tensors": ticket.masks})
     return model.eval(), masks

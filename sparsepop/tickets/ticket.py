@@ -95,11 +95,15 @@ class Ticket:
 
     def state(self) -> dict[str, Tensor]:
         """The network's state dict, dead weights as zeros; copies."""
-        state = {name: value.clone() for name, value in self.others.items()}
-        for name, mask in self.masks.items():
-            state[name] = torch.zeros(mask.shape, dtype=self.weights[name].dtype)
-            state[name][mask] = self.weights[name]
-        return state
+        others = {name: value.clone() for name, value in self.others.items()}
+        return others | {name: self.dense(name) for name in self.masks}
+
+    def dense(self, name: str) -> Tensor:
+        """One prunable weight, dead entries as zeros; a copy."""
+        mask = self.masks[name]
+        weight = torch.zeros(mask.shape, dtype=self.weights[name].dtype)
+        weight[mask] = self.weights[name]
+        return weight
 
 
 def to_array(tensor: Tensor) -> np.ndarray:
