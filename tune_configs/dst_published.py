@@ -11,9 +11,9 @@ from sparsepop.recipe import Recipe
 EPOCHS = 60
 
 
-def experiment(data: str = "mnist", smoke: bool = False) -> Experiment:
-    """LeNet-300-100, LeNet-5-Caffe and LSTM-a, three seeds each, as many steps as all 60,000 images take.
-    --smoke: one seed, sixty steps, without LeNet-5, which wants larger images."""
+def experiment(data: str = "mnist", network: str = "", smoke: bool = False) -> Experiment:
+    """LeNet-300-100, LeNet-5-Caffe and LSTM-a (or `network` alone), three seeds each, as many steps as all
+    60,000 images take. --smoke: one seed, sixty steps, without LeNet-5, which wants larger images."""
     images = 100 if smoke else 60_000
     networks = ["lenet-300-100", "lstm-a"] if smoke else ["lenet-300-100", "lenet-5", "lstm-a"]
 
@@ -26,5 +26,5 @@ def experiment(data: str = "mnist", smoke: bool = False) -> Experiment:
         steps = EPOCHS * images // 64
         return Recipe(FedUnits(network), steps, (Thresholds(5e-4),), SGD(0.01), 64)
 
-    grid = Grid({"network": networks}, 1 if smoke else 3)
-    return Experiment("dst-published", recipe, data, grid, generation=images // 10)
+    grid = Grid({"network": [network] if network else networks}, 1 if smoke else 3)
+    return Experiment(f"dst-published{network and '-'}{network}", recipe, data, grid, generation=images // 10)
