@@ -18,13 +18,13 @@ def experiment(data: str = "mnist", network: str = "", smoke: bool = False) -> E
     networks = ["lenet-300-100", "lstm-a"] if smoke else ["lenet-300-100", "lenet-5", "lstm-a"]
 
     def recipe(hp: dict[str, Any]) -> Recipe:
-        network = hp["network"]
-        if network == "lstm-a":
+        name = hp["network"]
+        if name == "lstm-a":
             adam = AdamW(1e-3, weight_decay=0.0)
             steps, dense = EPOCHS * images // 100, ("net.fc.weight",)
-            return Recipe(FedUnits(network), steps, (Thresholds(1e-3),), adam, 100, keep_dense=dense)
+            return Recipe(FedUnits(name), steps, (Thresholds(1e-3),), adam, 100, keep_dense=dense)
         steps = EPOCHS * images // 64
-        return Recipe(FedUnits(network), steps, (Thresholds(5e-4),), SGD(0.01), 64)
+        return Recipe(FedUnits(name), steps, (Thresholds(5e-4),), SGD(0.01), 64)
 
     grid = Grid({"network": [network] if network else networks}, 1 if smoke else 3)
     return Experiment(f"dst-published{network and '-'}{network}", recipe, data, grid, generation=images // 10)
