@@ -76,14 +76,26 @@ def _mlflow(experiment: Experiment, folder: Path) -> Callback:
 
 
 def _wandb(experiment: Experiment, folder: Path) -> Callback:
-    from ray.air.integrations.wandb import WandbLoggerCallback
+    from ray.air.integrations.wandb import WandbLoggerCallback, _WandbLoggingActor
+
+    class Finishing(_WandbLoggingActor):
+        """Ray kills this process once `run` is over, when W&B's own may not have written all yet."""
+
+        def run(self) -> None:
+            import wandb
+
+            super().run()
+            wandb.teardown()
+
+    class Waiting(WandbLoggerCallback):
+        _logger_actor_cls = Finishing
 
     project = os.environ.get("WANDB_PROJECT") or "sparsepop"
     # the processes that log have the cluster's environment, not this one's
     passed = {
         name: value for name in ("mode", "base_url") if (value := os.environ.get(f"WANDB_{name}".upper()))
     }
-    return WandbLoggerCallback(project=project, group=experiment.name, settings=passed)
+    return Waiting(project=project, group=experiment.name, settings=passed)
 
 
 _MAKERS: dict[str, Callable[[Experiment, Path], Callback]] = {
