@@ -10,7 +10,6 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from statistics import mean, stdev
 from typing import Any
-from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -67,7 +66,7 @@ def mlp(*_: Any) -> nn.Module:
 
 
 def recipe_of(methods: tuple[Method, ...], rate: Schedule, steps: int = STEPS) -> Recipe:
-    return Recipe("noisy-digits-mlp", steps, methods, SGD(rate), batch=64, clip=1.0)
+    return Recipe(mlp, steps, methods, SGD(rate), batch=64, clip=1.0)
 
 
 def rising_and_falling(steps: int) -> Schedule:
@@ -99,8 +98,7 @@ def score(name: str, density: float, seed: int, data: NoisyDigits) -> float:
     if name == "one-shot":
         before = STEPS - FINE_TUNE
         rate = Restarts(rising_and_falling(before), before, 1, rising_and_falling(FINE_TUNE))
-    with mock.patch("sparsepop.member.build", mlp):
-        member = Member.build(recipe_of(methods_of(name, density), rate), seed, TASK)
+    member = Member.build(recipe_of(methods_of(name, density), rate), seed, TASK)
     return finish(member, data, density if name != "dense" else 1.0)
 
 
@@ -126,9 +124,8 @@ def parallel(
         PartitionGrow(density, Partition(4), own, Phases.regular(LENGTH, rounds, begin)) for own in range(4)
     ]
     recipes = [recipe_of((method,), rate, steps) for method in grow]
-    with mock.patch("sparsepop.member.build", mlp):
-        member, seen = simulate(recipes, [seed + 100 * own for own in range(4)], TASK, data, batches=EPOCH)
-        return finish(member, data, density), seen
+    member, seen = simulate(recipes, [seed + 100 * own for own in range(4)], TASK, data, batches=EPOCH)
+    return finish(member, data, density), seen
 
 
 def main(densities: tuple[float, ...] = (0.05, 0.01), seeds: int = 3) -> None:
