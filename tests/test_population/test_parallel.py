@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
-from sparsepop.experiment import PartitionParallel
+from sparsepop.experiment import PartitionParallel, Resources
 from sparsepop.member import Member
 from sparsepop.methods import Method, PartitionGrow
 from sparsepop.population.launch import train_all
 from sparsepop.population.places import Places
 from sparsepop.population.preflight import begin
+from sparsepop.recipe import Recipe
 from sparsepop.results import read
 from sparsepop.storage import Storage
 from sparsepop.tickets import take
@@ -60,3 +63,18 @@ def test_processes_come_to_what_the_simulation_comes_to(tmp_path: Path, model: s
     merges = events[(events["kind"] == "merge") & (events["member"] == 0)]
     for each, numbers in zip(rounds, merges["numbers"], strict=True):
         assert {**numbers, "bytes_up": sum(each.bytes_up)} == each.numbers()
+
+
+@pytest.mark.slow
+def test_members_of_two_processes_each_come_to_it_too(tmp_path: Path) -> None:
+    def exactly(hp: dict[str, Any]) -> Recipe:
+        return replace(maker()(hp), precision="float64")
+
+    experiment = parallel(exactly, LOST, resources=Resources(cpus=2, workers=2))
+    storage = Storage(str(tmp_path / "parallel"))
+    begin(experiment, storage, fresh=False)
+    assert train_all(experiment, storage, Places(2, 1.0, 0.0, 1)) == {}
+    found, wanted = ticket_of(storage, 0), take(simulated(experiment, exactly)[0])
+    for name, mask in wanted.masks.items():
+        assert torch.equal(found.masks[name], mask)
+        torch.testing.assert_close(found.weights[name], wanted.weights[name], rtol=1e-6, atol=1e-9)
