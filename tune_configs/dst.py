@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import Any
 
 from sparsepop.data import open_data
-from sparsepop.experiment import PBT, Experiment
+from sparsepop.experiment import PBT, Experiment, Grid
 from sparsepop.methods import Cut, Thresholds
 from sparsepop.optim import SGD
 from sparsepop.recipe import Recipe
@@ -21,10 +21,11 @@ SPACE: Space = {
     "granularity": Choice(("vector", "matrix")),
     "lr": LogUniform(0.01, 0.2),
 }
+PUBLISHED: Any = {"alpha": [5e-4], "granularity": ["vector"], "lr": [0.01, 0.1]}
 
 
-def experiment(data: str = "digits", epochs: int = 60, smoke: bool = False) -> Experiment:
-    """Eight members in ten generations; --smoke: two members, two epochs."""
+def experiment(data: str = "digits", epochs: int = 60, pbt: bool = True, smoke: bool = False) -> Experiment:
+    """Eight members in ten generations (`pbt=False`: of the published alpha); --smoke: two, two epochs."""
     name = PurePath(data).name
     model = "lenet-300-100" if name in ("digits", "mnist") else "resnet-20"
     steps = open_data(data).steps_per_epoch(64) * (2 if smoke else epochs)
@@ -34,5 +35,5 @@ def experiment(data: str = "digits", epochs: int = 60, smoke: bool = False) -> E
         optimizer = SGD(lr=Cosine(hp["lr"], 0.0, steps), weight_decay=1e-4)
         return Recipe(model, steps, methods, optimizer, batch=64)
 
-    search = PBT(SPACE, members=2 if smoke else 8)
+    search = PBT(SPACE, members=2 if smoke else 8) if pbt else Grid(PUBLISHED, seeds=4)
     return Experiment(f"dst-{name}", recipe, data, search, steps // (2 if smoke else 10))
