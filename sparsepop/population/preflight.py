@@ -153,11 +153,11 @@ def check_storage(experiment: Experiment, storage: Storage, *, fresh: bool, larg
         if changes and not fresh:
             raise ConfigError(
                 f"the experiment in {storage} was started with another config ({'; '.join(changes[:5])}): "
-                "give this one another name, undo the change, or start over with --fresh"
+                "give this one another name (--name), undo the change, or start over with --fresh"
             )
     elif found := storage.names():
         raise ConfigError(
-            f"{storage} holds {found[0]} and is no experiment: give this one another name or --storage"
+            f"{storage} holds {found[0]} and is no experiment: give this one another --name or --storage"
         )
 
 
