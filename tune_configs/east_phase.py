@@ -10,10 +10,7 @@ from sparsepop.optim import SGD
 from sparsepop.recipe import Recipe
 from sparsepop.schedule import Cosine
 
-PHASES = [
-    *((end, "coefficients") for end in (0.1, 0.25, 0.492, 0.75)),
-    (0.492, "outputs"),
-]  # 0.492: the paper
+ENDS = (0.1, 0.25, 0.492, 0.75)  # of the phase, as shares of the run; 0.492: the paper
 
 
 def experiment(
