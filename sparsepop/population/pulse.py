@@ -24,7 +24,7 @@ class Pulse:
 
     Then `report` is told where it hangs and the process ends itself, so that the member is tried again.
     Before a training batch, `notice` is asked once a second whether this machine is to be taken away; when it
-    is, `save` is called, once.
+    is, `save` is called, until it says that it has saved.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Pulse:
         patience: float,
         *,
         notice: Callable[[], bool],
-        save: Callable[[], None],
+        save: Callable[[], bool],
         report: Callable[[str], None],
     ) -> None:
         self.data = data
@@ -85,8 +85,7 @@ class Pulse:
             return
         self._looked = self._beaten
         if self._notice():
-            self._saved = True
-            self._save()
+            self._saved = self._save()
 
     def _watch(self) -> None:
         pause = min(BEAT, self.patience / 4)

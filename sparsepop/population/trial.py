@@ -98,13 +98,17 @@ class MemberTrial:
                 going = self._exchange()
         return going
 
-    def save_early(self) -> None:
-        """Save in the middle of a generation, for the machine is to be taken away."""
+    def save_early(self) -> bool:
+        """Save in the middle of a generation, for the machine is to be taken away; False at its beginning,
+        where nothing is to be saved: an attempt from there repeats, and tells, what the exchange did."""
         if not self.ranks.leads:
-            return
+            return True
+        if self.member.step % self.job.experiment.generation == 0:
+            return False
         self.states.write_early(self.start.member, encode(self._snapshot(self.member.step, math.nan)))
         self.event("notice", message="the machine is to be taken away: saved early")
         self.records.flush(f"g{self.generation:04d}-early")
+        return True
 
     def report_hang(self, message: str) -> None:
         """Record that this process makes no progress. Called from another thread, so with rows of its own."""

@@ -28,7 +28,7 @@ stuck()
 
 
 def pulse(**changes: Any) -> Pulse:
-    settings: dict[str, Any] = {"notice": lambda: False, "save": lambda: None, "report": lambda text: None}
+    settings: dict[str, Any] = {"notice": lambda: False, "save": lambda: True, "report": lambda text: None}
     return Pulse(Toy(), 600.0, **{**settings, **changes})
 
 
@@ -49,23 +49,27 @@ def test_rest_and_stop_keep_a_process_alive() -> None:
         assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_a_notice_is_asked_for_seldom_and_acted_on_once() -> None:
+def test_a_notice_is_asked_for_seldom_and_acted_on_until_all_is_saved() -> None:
     asked, saved = [], []
 
     def notice() -> bool:
         asked.append(time.monotonic())
         return len(asked) > 1
 
-    watched = pulse(notice=notice, save=lambda: saved.append(len(asked)))
-    until = time.monotonic() + 2.5
+    def save() -> bool:
+        saved.append(len(asked))
+        return len(saved) > 1
+
+    watched = pulse(notice=notice, save=save)
+    until = time.monotonic() + 4.5
     step = 0
     while time.monotonic() < until:
         watched.batch(0, step, 16)
         step += 1
     watched.stop()
-    assert len(asked) == 2
+    assert len(asked) == 3
     assert asked[1] - asked[0] >= 1.0
-    assert saved == [2]
+    assert saved == [2, 3]
     assert step > 10
 
 

@@ -257,11 +257,15 @@ def test_a_state_that_is_gone_is_noted_and_an_older_one_taken(tmp_path: Path, wh
     assert list(read(storage, "reports")["score"]) == list(read(whole, "reports")["score"])
 
 
-def test_a_member_whose_machine_goes_is_saved_within_the_generation(tmp_path: Path, whole: Storage) -> None:
-    """Saved after the step `cut`, killed at once, and run again: nothing is lost, nothing comes twice."""
+@pytest.mark.parametrize("within", [3, 0])
+def test_a_member_whose_machine_goes_is_saved_within_the_generation(
+    tmp_path: Path, whole: Storage, within: int
+) -> None:
+    """Saved after the step `cut`, killed at once, and run again: nothing is lost, nothing comes twice. At a
+    generation's beginning nothing is saved: the state from its end is as good."""
     storage = Storage(str(tmp_path / "small"))
     begin(experiment(), storage, fresh=False)
-    cut = 2 * GENERATION + 3
+    cut = 2 * GENERATION + within
     world = World(experiment(), storage)
     original = MemberTrial.__init__
 
@@ -276,14 +280,15 @@ def test_a_member_whose_machine_goes_is_saved_within_the_generation(tmp_path: Pa
     saved = [
         decode(StateFiles(storage).read_early(member)).step for member in range(3) if early(storage, member)
     ]
-    assert saved
-    assert set(saved) == {cut}
+    assert set(saved) == ({cut} if within else set())
     assert not World(experiment(), storage).run().errors
     assert not any(early(storage, member) for member in range(3))
     members = read(storage, "members", superseded=True)
     assert cut in set(members["step"])
     events = read(storage, "events")
-    assert set(events["kind"]) == {"exploit", "notice"}
+    assert set(events["kind"]) == ({"exploit", "notice"} if within else {"exploit"})
+    told = events[events["kind"] == "exploit"]
+    assert list(told["step"]) == list(read(whole, "events")["step"])
     reports, undisturbed = read(storage, "reports"), read(whole, "reports")
     assert list(reports["score"]) == list(undisturbed["score"])
     assert list(reports["step"]) == list(undisturbed["step"])
