@@ -17,6 +17,7 @@ from benchmarks.measure import Spread, show, take_turns, verdict
 from benchmarks.memory import peak_bytes
 from sparsepop.ensemble.setting import Setting
 from sparsepop.ensemble.soups import superpose
+from sparsepop.ledger import state_bytes
 from sparsepop.member import Member, Task
 from sparsepop.methods import static
 from sparsepop.recipe import Recipe
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tickets = [take(member) for member in members]
     dense = tickets[0].state()
     console = Console(width=120)
-    title = f"{model}, {DENSITY:.0%} of its weights, {_size(dense) / 2**20:.1f} MiB dense"
+    title = f"{model}, {DENSITY:.0%} of its weights, {state_bytes(dense.values()) / 2**20:.1f} MiB dense"
     with tempfile.TemporaryDirectory(prefix="sparsepop-benchmark-") as folder:
         _report_storing(console, title, tickets[0], dense, Path(folder))
     _report_merging(console, tickets, dense)
@@ -86,7 +87,7 @@ def _report_merging(console: Console, tickets: Sequence[Ticket], dense: dict[str
     def merge() -> None:
         superpose(tickets, Unjudged(data=None))  # type: ignore[arg-type]
 
-    copies = peak_bytes(merge, torch.device("cpu")) / _size(dense)
+    copies = peak_bytes(merge, torch.device("cpu")) / state_bytes(dense.values())
     began = time.perf_counter()
     merge()
     seconds = time.perf_counter() - began
@@ -101,10 +102,6 @@ def _member(model: str, seed: int) -> Member:
     member = Member.build(Recipe(model, 1, static(DENSITY)), seed, TASK)
     member.step = 1  # trained or not, its ticket is as large
     return member
-
-
-def _size(state: dict[str, Tensor]) -> int:
-    return sum(value.nbytes for value in state.values())
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -141,19 +141,21 @@ def _counts(tickets: Sequence[Ticket], most: int, density: float | None, scope: 
 def _mean(tickets: Sequence[Ticket], shares: Sequence[float], how: str) -> Ticket:
     """The average, alive where any of them is; one layer at a time, so that no dense network is ever held."""
     masks, weights = {}, {}
-    others: State | None = None
-    for ticket, share in zip(tickets, shares, strict=True):
-        others = merge(others, ticket.others, share)
     for name in tickets[0].masks:
-        mean: State | None = None
-        for ticket, share in zip(tickets, shares, strict=True):
-            mean = merge(mean, {name: ticket.dense(name)}, share)
-        assert mean is not None
         masks[name] = torch.stack([ticket.masks[name] for ticket in tickets]).any(0)
+        mean = _average(({name: ticket.dense(name)} for ticket in tickets), shares)
         weights[name] = mean[name][masks[name]]
-    assert others is not None
+    others = _average((ticket.others for ticket in tickets), shares)
     provenance = _parents(tickets, how)
     return replace(tickets[0], masks=masks, weights=weights, others=others, provenance=provenance)
+
+
+def _average(states: Iterable[Mapping[str, torch.Tensor]], shares: Sequence[float]) -> State:
+    mean: State | None = None
+    for state, share in zip(states, shares, strict=True):
+        mean = merge(mean, state, share)
+    assert mean is not None
+    return mean
 
 
 def _pruned(mean: Ticket, counts: dict[str, int], scope: str) -> Ticket:

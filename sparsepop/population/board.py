@@ -44,7 +44,6 @@ class Board:
         self.search = search
         self.rounds = rounds
         self.together = isinstance(search, PBT) and search.synchronous
-        self.mode = mode
         self.seed = seed
         self.running = set(members) - {int(name) for name in storage.names("retired")}
         self.decisions: dict[State, Assignment] = {}
@@ -195,7 +194,7 @@ class Board:
         posted = self._posts[generation]
         if not self.together or self.settled(generation) or not self.running <= posted.keys():
             return []
-        decided = rules.truncation(list(posted.values()), mode=self.mode, **self._settings())
+        decided = rules.truncation(list(posted.values()), mode=self._standings.mode, **self._settings())
         return [(f"g{generation:04d}", list(decided.values()))]
 
     def _mergeable(self, rounds: Rounds, group: int) -> Merge | None:
