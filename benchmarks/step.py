@@ -50,6 +50,7 @@ CASES = (
         (("static", 1.02), ("RigL, averaged", 1.05), ("DST", 1.15), ("HALO", 1.10)),
     ),
     Case("lenet-300-100", Task((1, 28, 28), 10), (("DST", 2.5), ("HALO", 2.0))),
+    Case("lstm-a", Task((1, 28, 28), 10), (("DST", 1.15),)),
 )
 LARGE = Case("resnet-18", Task((3, 32, 32), 10), size=8)  # weights far outweigh activations
 

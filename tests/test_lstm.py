@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -12,6 +15,8 @@ from sparsepop.member import Member, Task
 from sparsepop.methods import Thresholds
 from sparsepop.models import build
 from sparsepop.models.lstm import LSTM
+from sparsepop.nn.masked import pruned_once
+from sparsepop.nn.threshold import prune
 from sparsepop.recipe import Recipe
 
 MNIST = (1, 28, 28)
@@ -80,6 +85,37 @@ def test_thresholds_are_as_many_as_published(name: str, thresholds: int) -> None
     recipe = Recipe(name, 1, (Thresholds(1e-4),), keep_dense=("fc.weight",))
     member = Member.build(recipe, 0, Task(MNIST, 10))
     assert learnables(member.model, member.masks.params.values())["threshold"] == thresholds
+
+
+def test_a_matrix_used_at_every_row_is_pruned_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outputs and gradients of weights and thresholds are what pruning at every row gives."""
+    recipe = Recipe("lstm-a", 1, (Thresholds(1e-4),), keep_dense=("fc.weight",))
+    images = torch.randn(3, *MNIST, generator=torch.Generator().manual_seed(0))
+
+    def outcome(build_context: Any) -> tuple[list[Tensor], int]:
+        calls = 0
+
+        def counted(weight: Tensor, threshold: Tensor) -> Tensor:
+            nonlocal calls
+            calls += 1
+            return prune(weight, threshold)
+
+        monkeypatch.setattr("sparsepop.nn.masked.prune", counted)
+        monkeypatch.setattr("sparsepop.models.lstm.pruned_once", build_context)
+        member = Member.build(recipe, 0, Task(MNIST, 10))
+        for name, param in member.model.named_parameters():
+            if name.endswith("threshold"):
+                nn.init.constant_(param, 0.02)
+        calls = 0
+        logits = member.model(images)
+        loss_of(logits).backward()
+        return [logits.detach(), *(p.grad for p in member.model.parameters() if p.grad is not None)], calls
+
+    once, few = outcome(pruned_once)
+    at_every_row, many = outcome(nullcontext)
+    assert (few, many) == (4, 2 + 2 * 28)
+    for one, other in zip(once, at_every_row, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_a_sequence_is_read_in_order() -> None:

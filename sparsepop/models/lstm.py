@@ -7,6 +7,8 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
+from sparsepop.nn.masked import pruned_once
+
 
 class Rows(nn.Module):
     """An image as the sequence of its rows, all channels of a row side by side."""
@@ -43,11 +45,12 @@ class LSTM(nn.Module):
         width = self.hidden.in_features
         hidden = cell = x.new_zeros(len(x), width)
         outputs = []
-        for given in self.inputs(x).unbind(1):
-            enter, forget, candidate, leave = (given + self.hidden(hidden)).chunk(4, 1)
-            cell = forget.sigmoid() * cell + enter.sigmoid() * candidate.tanh()
-            hidden = leave.sigmoid() * cell.tanh()
-            outputs.append(hidden)
+        with pruned_once(self.hidden):
+            for given in self.inputs(x).unbind(1):
+                enter, forget, candidate, leave = (given + self.hidden(hidden)).chunk(4, 1)
+                cell = forget.sigmoid() * cell + enter.sigmoid() * candidate.tanh()
+                hidden = leave.sigmoid() * cell.tanh()
+                outputs.append(hidden)
         return torch.stack(outputs, 1)
 
 
