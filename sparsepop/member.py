@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 import zlib
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -78,13 +79,14 @@ class Member:
         self.memory: dict[str, dict[str, Any]] = {}
         self.step = 0
         self.train_flops = 0.0
-        self.seconds = 0.0
+        self.seconds = 0.0  # device-seconds of training so far
         self.losses = torch.zeros((), dtype=torch.float64, device=device)  # summed since the step `reported`
         self.reported = 0
         self.costs = self._costs()
         self._network: nn.Module | None = None
         self._agreed = -1
         self._notes: list[Note] = []
+        self._timed: float | None = None
         self._priced: tuple[int, float] = (-1, 0.0)
 
     @classmethod
@@ -134,6 +136,7 @@ class Member:
             "train_flops": self.train_flops,
             "losses": self.losses,
             "reported": self.reported,
+            "notes": [asdict(note) for note in self._notes],
         }
 
     def load(self, state: State) -> None:
@@ -152,6 +155,7 @@ class Member:
         self.train_flops = state["train_flops"]
         self.reported = state["reported"]
         self.losses.copy_(state["losses"])
+        self._notes = [Note(**each) for each in state.get("notes", ())]
         self._priced = (-1, 0.0)
 
     @property
@@ -192,6 +196,17 @@ class Member:
         """The notes since the last call."""
         notes, self._notes = tuple(self._notes), []
         return notes
+
+    def start_clock(self) -> None:
+        """What follows counts as training."""
+        self._timed = time.perf_counter()
+
+    def book_seconds(self) -> None:
+        """Add the device-seconds since the last call, or since `start_clock`, to `seconds`."""
+        now = time.perf_counter()
+        if self._timed is not None:
+            self.seconds += (now - self._timed) * self.ranks.world
+            self._timed = now
 
     def generator(self, purpose: str) -> torch.Generator:
         """A CPU generator that depends on the seed, the step and `purpose` alone: equal on all ranks."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -84,13 +83,13 @@ def train(member: Member, data: Batches, *, every: int, until: int | None = None
     until = last if until is None else min(until, last)
     while member.step < until:
         stop = min(until, (member.step // every + 1) * every)
-        started = time.perf_counter()
+        member.start_clock()
         loss, lr = _train_to(member, data, stop)
         if member.step == last:
             for method in reversed(member.recipe.methods):
                 method.finish(member, data)
         member.ranks.share_buffers(member.model)
-        member.seconds += (time.perf_counter() - started) * member.ranks.world
+        member.book_seconds()
         yield _report(member, data, loss, lr)
 
 

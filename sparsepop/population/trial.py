@@ -105,6 +105,7 @@ class MemberTrial:
             return True
         if self.member.step % self.job.experiment.generation == 0:
             return False
+        self.member.book_seconds()
         self.states.write_early(self.start.member, encode(self._snapshot(self.member.step, math.nan)))
         self.event("notice", message="the machine is to be taken away: saved early")
         self.records.flush(f"g{self.generation:04d}-early")

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from sparsepop.experiment import PBT, Experiment, Grid
+from sparsepop.methods import Cut
 from sparsepop.population.board import Board, welcome
 from sparsepop.population.messages import Assignment
 from sparsepop.population.preflight import begin
@@ -294,6 +295,48 @@ def test_a_member_whose_machine_goes_is_saved_within_the_generation(
     assert list(reports["step"]) == list(undisturbed["step"])
     assert list(reports["train_flops"]) == list(undisturbed["train_flops"])
     assert list(reports["train_loss"]) == list(undisturbed["train_loss"])
+
+
+def test_what_a_method_noted_before_an_early_save_is_told_afterwards(tmp_path: Path) -> None:
+    """A prune within the generation, then the save, then the end of the process: the event and the seconds
+    until then are there when the generation ends elsewhere."""
+    cut = 2 * GENERATION + 5
+
+    def pruned_once(hp: dict[str, Any]) -> Recipe:
+        return Recipe("lenet-300-100", STEPS, (Cut(0.1, cut - 2),), batch=32)
+
+    def run(storage: Storage, interrupted: bool) -> None:
+        world = World(experiment(Grid({}), recipe=pruned_once), storage)
+        original = MemberTrial.__init__
+
+        def leaving(self: MemberTrial, *args: Any) -> None:
+            original(self, *args)
+            self.data = Leaving(self.data, self, cut)
+
+        with pytest.MonkeyPatch.context() as patch:
+            if interrupted:
+                patch.setattr(MemberTrial, "__init__", leaving)
+            assert {type(error) for error in world.run().errors.values()} == (
+                {Killed} if interrupted else set()
+            )
+
+    begin(experiment(Grid({}), recipe=pruned_once), Storage(str(tmp_path / "small")), fresh=False)
+    storage, whole = Storage(str(tmp_path / "small")), Storage(str(tmp_path / "whole"))
+    begin(experiment(Grid({}), recipe=pruned_once), whole, fresh=False)
+    run(whole, False)
+    run(storage, True)
+    saved = decode(StateFiles(storage).read_early(0))
+    before = read(storage, "reports")["seconds"].max()
+    assert saved.seconds > before
+    run(storage, False)
+    kinds = ["kind", "step", "message"]
+    events = read(storage, "events")
+    assert (
+        events[events["kind"] != "notice"][kinds].values.tolist()
+        == read(whole, "events")[kinds].values.tolist()
+    )
+    assert list(events["kind"]).count("cut") == 1
+    assert read(storage, "reports")["seconds"].max() > saved.seconds
 
 
 def early(storage: Storage, member: int) -> bool:
