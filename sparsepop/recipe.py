@@ -10,6 +10,7 @@ from sparsepop.methods.base import Method
 from sparsepop.models import Model
 from sparsepop.optim import SGD, AdamW
 from sparsepop.ranks import NORMS
+from sparsepop.schedule import check_whole
 
 PRECISIONS = ("float32", "bfloat16", "float64")
 
@@ -42,6 +43,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         _check_model(self.model)
+        check_whole(self, "steps", "batch")
         if self.steps < 1 or self.batch < 1:
             raise ValueError(
                 f"steps and batch must be at least 1, got steps={self.steps} and batch={self.batch}"

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from numbers import Integral
 
 Schedule = Callable[[int], float]
 
@@ -29,6 +30,25 @@ def peaks(schedule: Schedule) -> tuple[int, ...]:
 def lows(schedule: Schedule) -> tuple[int, ...]:
     """The steps from which what `schedule` says must hold exactly: ends of cycles, else its last change."""
     return tuple(getattr(schedule, "lows", (last_change(schedule),)))
+
+
+def check_whole(value: object, *names: str) -> None:
+    """ValueError unless these attributes of `value` are whole numbers, tuples of them, or None.
+
+    Half a step would be due never, or twice as late, and nothing would say so.
+    """
+    for name in names:
+        given = getattr(value, name)
+        if not _whole(given):
+            raise ValueError(
+                f"{type(value).__name__}: {name}={given!r} must count in whole numbers: round it"
+            )
+
+
+def _whole(given: object) -> bool:
+    if isinstance(given, tuple | list):
+        return all(map(_whole, given))
+    return given is None or (isinstance(given, Integral) and not isinstance(given, bool))
 
 
 @dataclass(frozen=True)
@@ -57,6 +77,7 @@ class Ramp:
     shape: str = "linear"
 
     def __post_init__(self) -> None:
+        check_whole(self, "end", "begin")
         if self.begin < 0 or self.end < self.begin:
             raise ValueError(f"a ramp needs 0 <= begin <= end, got begin={self.begin} and end={self.end}")
         if self.shape not in _BENDS:
@@ -103,6 +124,7 @@ class Milestones:
     factor: float = 0.1
 
     def __post_init__(self) -> None:
+        check_whole(self, "steps")
         if list(self.steps) != sorted(self.steps):
             raise ValueError(f"milestones must be in rising order, got {self.steps}")
 
@@ -122,6 +144,7 @@ class Warmup:
     steps: int
 
     def __post_init__(self) -> None:
+        check_whole(self, "steps")
         if self.steps < 1:
             raise ValueError(f"a warm-up needs at least one step, got {self.steps}: leave it out instead")
 
@@ -145,6 +168,7 @@ class Restarts:
     then: Schedule
 
     def __post_init__(self) -> None:
+        check_whole(self, "every", "count")
         if self.every < 1 or self.count < 0:
             raise ValueError(
                 f"restarts need every >= 1 and count >= 0, got every={self.every} and count={self.count}"
@@ -168,6 +192,7 @@ class Phases:
     spans: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
+        check_whole(self, "spans")
         steps = [step for span in self.spans for step in span]
         if (
             any(begin >= end for begin, end in self.spans)
@@ -219,6 +244,7 @@ class Cyclic:
     shape: str = "cosine"
 
     def __post_init__(self) -> None:
+        check_whole(self, "length", "cycles", "begin")
         if self.length < 2 or self.cycles < 1 or self.begin < 0:
             raise ValueError(
                 f"cycles need length >= 2, cycles >= 1 and begin >= 0, got length={self.length}, "
@@ -267,6 +293,7 @@ class Every:
     end: int | None = None
 
     def __post_init__(self) -> None:
+        check_whole(self, "interval", "begin", "end")
         if self.interval < 1:
             raise ValueError(f"an interval needs at least one step, got {self.interval}")
 
@@ -290,6 +317,7 @@ class TwoPhases:
     cycles: int
 
     def __post_init__(self) -> None:
+        check_whole(self, "before", "length", "cycles")
         if self.before < 1 or self.length < 2 or self.cycles < 0:
             raise ValueError(
                 f"phases need before >= 1, length >= 2 and cycles >= 0, got before={self.before}, "

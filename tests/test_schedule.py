@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sparsepop.recipe import Recipe
 from sparsepop.schedule import (
     Constant,
     Cosine,
@@ -21,6 +22,7 @@ from sparsepop.schedule import (
     Phases,
     Ramp,
     Restarts,
+    TwoPhases,
     Warmup,
     as_schedule,
     last_change,
@@ -214,4 +216,26 @@ def test_schedules_are_values(schedule: object) -> None:
 def test_a_schedule_that_cannot_work_is_refused(make: object, message: str) -> None:
     assert callable(make)
     with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Linear(1.0, 0.1, 10.5),  # type: ignore[arg-type]
+        lambda: Cosine(1.0, 0.1, 10, 0.5),  # type: ignore[arg-type]
+        lambda: Milestones(1.0, (2, 3.5)),  # type: ignore[arg-type]
+        lambda: Warmup(Constant(1.0), 2.0),  # type: ignore[arg-type]
+        lambda: Restarts(Constant(1.0), 2.5, 2, Constant(1.0)),  # type: ignore[arg-type]
+        lambda: Phases(((0, 2.5),)),  # type: ignore[arg-type]
+        lambda: Cyclic(0.1, 9.0),  # type: ignore[arg-type]
+        lambda: Every(2.5),  # type: ignore[arg-type]
+        lambda: TwoPhases(2, 2.5, 1),  # type: ignore[arg-type]
+        lambda: Recipe("lenet-300-100", 20.5),  # type: ignore[arg-type]
+        lambda: Recipe("lenet-300-100", 20, batch=True),
+    ],
+)
+def test_steps_are_whole_numbers(make: object) -> None:
+    assert callable(make)
+    with pytest.raises(ValueError, match="whole numbers: round it"):
         make()
