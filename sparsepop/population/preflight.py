@@ -8,10 +8,11 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
-from sparsepop.config import ConfigError, describe
+from sparsepop.config import ConfigError, check, describe
 from sparsepop.data import KNOWN, Data, open_data
 from sparsepop.describe import differences
 from sparsepop.experiment import PBT, Experiment, Grid, PartitionParallel, Search
@@ -29,6 +30,7 @@ from sparsepop.results import SCHEMAS
 from sparsepop.storage import Storage
 
 NOTE = "experiment.json"
+DELETING = "deleting"  # stands in the note while an earlier run's files go
 
 
 def with_flags(
@@ -52,6 +54,8 @@ def with_flags(
             experiment = replace(experiment, resources=replace(experiment.resources, workers=workers))
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    if seed is not None or members is not None:
+        check(experiment)  # other members than those that were checked when the config was loaded
     return experiment
 
 
@@ -77,6 +81,8 @@ def check_experiment(experiment: Experiment) -> int:
     check_tuned(experiment)
     check_loggers(experiment)
     recipes = [experiment.recipe(dict(start.hp)) for start in experiment.starts()]
+    if wrong := [recipe for recipe in recipes if not isinstance(recipe, Recipe)]:
+        raise ConfigError(f"recipe(hp) gives a {type(wrong[0]).__name__}: return a sparsepop.recipe.Recipe")
     generations = min(-(-recipe.steps // experiment.generation) for recipe in recipes)
     if reason := impossible(experiment.search, generations) or unlike(experiment, recipes):
         raise ConfigError(reason)
@@ -91,13 +97,21 @@ def unlike(experiment: Experiment, recipes: Iterable[Recipe]) -> str | None:
     """Why the members of a population cannot be compared, or None when they can, or never are."""
     if not isinstance(experiment.search, PBT):
         return None
-    for name in ("steps", "density", "model"):
-        found = {getattr(recipe, name) for recipe in recipes}
-        values = sorted({model_name(each) for each in found} if name == "model" else found)
+    for name in ("steps", "density", "model", "keep_dense", "methods"):
+        values = sorted({_shared(recipe, name) for recipe in recipes})
         if len(values) > 1:
-            shown = ", ".join(map(str, values[:5]))
+            shown = " or ".join(map(str, values[:5]))
             return f"members of a population must agree on {name}, these have {shown}: fix it, or use Sampled"
     return None
+
+
+def _shared(recipe: Recipe, name: str) -> Any:
+    """What `recipe` has of that which all members must have alike, comparable and fit to be shown."""
+    if name == "model":
+        return model_name(recipe.model)
+    if name == "methods":  # a state holds what each of them remembers, in their order
+        return ", ".join(type(method).__name__ for method in recipe.methods) or "none"
+    return getattr(recipe, name)
 
 
 def _build(experiment: Experiment, recipes: Iterable[Recipe]) -> int:
@@ -149,7 +163,12 @@ def check_storage(experiment: Experiment, storage: Storage, *, fresh: bool, larg
     check_room(storage, needed_bytes(len(experiment.starts()), largest))
     _probe(storage)
     if storage.exists(NOTE):
-        changes = differences(json.loads(storage.read(NOTE)), describe(experiment))
+        noted = json.loads(storage.read(NOTE))
+        if DELETING in noted and not fresh:
+            raise ConfigError(
+                f"what lay in {storage} was only deleted in part: start over with --fresh again"
+            )
+        changes = differences(noted, describe(experiment))
         if changes and not fresh:
             raise ConfigError(
                 f"the experiment in {storage} was started with another config ({'; '.join(changes[:5])}): "
@@ -175,5 +194,7 @@ def _probe(storage: Storage) -> None:
 def begin(experiment: Experiment, storage: Storage, *, fresh: bool) -> None:
     """Note on storage what the experiment is; `fresh` deletes what an earlier run of it left."""
     if fresh:
-        storage.delete_tree()
+        # first, so that nobody goes on from half of what an interrupted deletion leaves
+        storage.write(NOTE, json.dumps({DELETING: True}).encode())
+        storage.clear(keep=NOTE)
     storage.write(NOTE, json.dumps(describe(experiment), indent=1).encode())

@@ -115,6 +115,15 @@ class Storage:
             else:  # the root may be a whole bucket, which is not ours to remove
                 place.delete_dir_contents(target)
 
+    def clear(self, keep: str) -> None:
+        """Remove all that is in the root but the file called `keep`."""
+        with self._at("", "delete below") as (place, target):
+            for info in place.get_file_info(fs.FileSelector(target, allow_not_found=True)):
+                if info.type == fs.FileType.Directory:
+                    place.delete_dir(info.path)
+                elif info.base_name != keep:
+                    place.delete_file(info.path)
+
     def check_writable(self) -> None:
         """Write, read and remove a probe; raises StorageError naming the root, the cause and the remedy."""
         probe, data = temporary(), b"probe"

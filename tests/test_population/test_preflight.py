@@ -13,6 +13,7 @@ import pytest
 from sparsepop.config import ConfigError
 from sparsepop.experiment import PARTITION, PBT, Experiment, Grid, PartitionParallel, Resources, Sampled
 from sparsepop.methods import AtDensity, gmp
+from sparsepop.optim import SGD
 from sparsepop.population.preflight import (
     begin,
     check_experiment,
@@ -51,13 +52,22 @@ def with_recipe(**changes: Any) -> Callable[[dict[str, Any]], Recipe]:
         ),
         (
             experiment(recipe=lambda hp: replace(recipe(hp), steps=32 if hp["lr"] > 0.1 else 40)),
-            "agree on steps, these have 32, 40",
+            "agree on steps, these have 32 or 40",
         ),
+        (
+            experiment(
+                recipe=lambda hp: replace(
+                    recipe(hp), methods=gmp(0.1, 32) if hp["lr"] > 0.1 else recipe(hp).methods
+                )
+            ),
+            "agree on methods, these have DropGrow or Magnitude",
+        ),
+        (experiment(recipe=lambda hp: SGD()), r"gives a SGD: return a sparsepop\.recipe\.Recipe"),
         (
             experiment(
                 recipe=lambda hp: replace(recipe(hp), methods=() if hp["lr"] > 0.1 else recipe(hp).methods)
             ),
-            "agree on density, these have 0.1, 1.0",
+            "agree on density, these have 0.1 or 1.0",
         ),
         (parallel(maker(), PartitionParallel(1)), r"grow the partitions \[0\]: give one for each of 0\.\.1"),
         (parallel(lambda hp: maker()({PARTITION: 0})), r"grow the partitions \[0, 0\]: give one for each"),
@@ -181,6 +191,44 @@ def test_fresh_deletes_what_was_there(tmp_path: Path) -> None:
     assert len(storage.names()) == 5 + len(SCHEMAS)
     begin(experiment(), storage, fresh=True)
     assert storage.names() == ["experiment.json"]
+
+
+def test_a_deletion_that_was_interrupted_is_told_and_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = Storage(str(tmp_path / "small"))
+    begin(experiment(), storage, fresh=False)
+    storage.write("states/x", b"")
+
+    def interrupted(self: Storage, keep: str) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Storage, "clear", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            begin(experiment(), storage, fresh=True)
+    with pytest.raises(ConfigError, match="deleted in part: start over with --fresh again"):
+        check_storage(experiment(), storage, fresh=False)
+    check_storage(experiment(), storage, fresh=True)
+    begin(experiment(), storage, fresh=True)
+    assert storage.names() == ["experiment.json"]
+    check_storage(experiment(), storage, fresh=False)
+
+
+def test_members_that_the_command_line_adds_are_checked_too() -> None:
+    """The config was loaded, and checked, with its own seed and size."""
+
+    def picky(hp: dict[str, Any]) -> Recipe:
+        if hp["lr"] != first["lr"]:
+            raise KeyError("nose")
+        return recipe(hp)
+
+    sampled = experiment(Sampled(SPACE, members=1), recipe=picky)
+    first = sampled.starts()[0].hp
+    more: list[dict[str, Any]] = [{"members": 2}, {"seed": 3}]
+    for flags in more:
+        with pytest.raises(ConfigError, match=r"recipe\(hp\) of member .* raised KeyError: 'nose'"):
+            with_flags(sampled, **flags)
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
