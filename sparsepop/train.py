@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -15,14 +14,7 @@ from sparsepop.ledger import learnables, state_bytes
 from sparsepop.member import Member, Note
 from sparsepop.methods.base import Batches
 from sparsepop.optim import clippable
-
-
-@dataclass(frozen=True)
-class Score:
-    """Mean cross-entropy (nats) and accuracy (0..1) over a split."""
-
-    loss: float
-    accuracy: float
+from sparsepop.outputs import Score, evaluate, own_part, wide
 
 
 @dataclass(frozen=True)
@@ -101,7 +93,7 @@ def train_step(member: Member, images: Tensor, labels: Tensor) -> Tensor:
     member.optimizer.zero_grad(set_to_none=True)
     with member.autocast():
         output = member.network(member.prepare(images))
-    loss = F.cross_entropy(_wide(output), labels, label_smoothing=recipe.label_smoothing)
+    loss = F.cross_entropy(wide(output), labels, label_smoothing=recipe.label_smoothing)
     penalties = [each for method in recipe.methods if (each := method.penalty(member)) is not None]
     (loss if not penalties else torch.stack([loss, *penalties]).sum()).backward()
     for method in recipe.methods:
@@ -115,24 +107,6 @@ def train_step(member: Member, images: Tensor, labels: Tensor) -> Tensor:
     for method in recipe.methods:
         method.after_step(member)
     return loss.detach()
-
-
-@torch.inference_mode()
-def evaluate(member: Member, batches: Iterable[tuple[Tensor, Tensor]]) -> Score:
-    """Loss and accuracy over the `batches` of all ranks together (NaN when there are none), in evaluation
-    mode; syncs the host once.
-    """
-    member.model.eval()
-    totals = torch.zeros(3, dtype=torch.float64, device=member.device)
-    for images, labels in batches:
-        with member.autocast():
-            output = member.model(member.prepare(images))
-        loss = F.cross_entropy(_wide(output), labels, reduction="sum")
-        totals += torch.stack(
-            [loss, (output.argmax(1) == labels).sum(), torch.tensor(len(labels), device=loss.device)]
-        )
-    loss, correct, count = member.ranks.total(totals).tolist()
-    return Score(loss / count, correct / count) if count else Score(math.nan, math.nan)
 
 
 def _train_to(member: Member, data: Batches, stop: int) -> tuple[float, float]:
@@ -158,12 +132,8 @@ def _report(member: Member, data: Batches, loss: float, lr: float) -> Report:
     recipe, masks = member.recipe, member.masks
     numbers = {name: number for method in recipe.methods for name, number in method.measure(member).items()}
     for method in recipe.methods:
-        numbers |= method.examine(member, lambda: data.batches("validation", EVALUATION_BATCH))
+        numbers |= method.examine(member, lambda: own_part(member, data, "validation"))
     final = member.step == recipe.steps
-
-    def score(split: str) -> Score:
-        part = {"rank": member.ranks.rank, "world": member.ranks.world}
-        return evaluate(member, data.batches(split, EVALUATION_BATCH, **part))
 
     return Report(
         step=member.step,
@@ -171,8 +141,8 @@ def _report(member: Member, data: Batches, loss: float, lr: float) -> Report:
         seconds=member.seconds,
         lr=lr,
         train_loss=loss,
-        validation=score("validation"),
-        test=score("test") if final else None,
+        validation=evaluate(member, own_part(member, data, "validation")),
+        test=evaluate(member, own_part(member, data, "test")) if final else None,
         density=masks.density,
         alive=masks.alive,
         prunable=masks.total,
@@ -194,11 +164,3 @@ def _layers(member: Member) -> tuple[Layer, ...]:
             measured[name].update(numbers)
     masks = member.masks
     return tuple(Layer(n, p.numel(), masks.counts[n], measured[n]) for n, p in masks.params.items())
-
-
-EVALUATION_BATCH = 500
-
-
-def _wide(output: Tensor) -> Tensor:
-    # cross-entropy in bfloat16 would round away what label smoothing adds
-    return output.float() if output.dtype in (torch.bfloat16, torch.float16) else output

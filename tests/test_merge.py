@@ -35,9 +35,10 @@ from sparsepop.merge import (
 from sparsepop.methods import Explored, GrowPrune, Method, Partition, PartitionGrow
 from sparsepop.models import build
 from sparsepop.optim import SGD, AdamW
+from sparsepop.outputs import Score
 from sparsepop.recipe import Recipe
 from sparsepop.schedule import Phases
-from sparsepop.train import Score, train
+from sparsepop.train import train
 from tests.cases import BATCH, TASK, Toy, run
 
 LENET, WRN = "lenet-300-100", "wrn-10-1"

@@ -15,9 +15,10 @@ from sparsepop.member import Member, Note, Task
 from sparsepop.methods import Method, Static, rigl, static
 from sparsepop.methods.base import Batches
 from sparsepop.optim import SGD, AdamW
+from sparsepop.outputs import Score, evaluate
 from sparsepop.recipe import Recipe
 from sparsepop.schedule import Cosine, Linear
-from sparsepop.train import Layer, Report, Score, evaluate, train, train_step
+from sparsepop.train import Layer, Report, train, train_step
 from tests.cases import BATCH, CASES, STEPS, TASK, Toy, run
 
 RECIPE = CASES["static"].recipe
@@ -183,10 +184,13 @@ def test_an_empty_split_has_no_score() -> None:
     assert math.isnan(score.accuracy)
 
 
-def test_evaluation_does_not_change_the_member() -> None:
+@pytest.mark.parametrize("training", [True, False])
+def test_evaluation_does_not_change_the_member(training: bool) -> None:
     member = run(Member.build(RECIPE, 0, TASK), 2)
+    member.model.train(training)
     before = {name: value.clone() for name, value in member.model.state_dict().items()}
     assert isinstance(evaluate(member, Toy().batches("test", 7)), Score)
+    assert member.model.training is training
     assert all(torch.equal(value, before[name]) for name, value in member.model.state_dict().items())
 
 

@@ -14,8 +14,8 @@ from sparsepop.merge.parcel import merged_parcel, unpack, weight_of
 from sparsepop.merge.statistics import recalibrate
 from sparsepop.methods.base import Batches
 from sparsepop.methods.partition_grow import growth_of
+from sparsepop.outputs import Score, evaluate, own_part
 from sparsepop.recipe import Recipe
-from sparsepop.train import EVALUATION_BATCH, Score, evaluate
 
 COLLAPSE = "the merged network is far worse than its members: train longer before the first round"
 COLLAPSED = 0.1
@@ -78,7 +78,7 @@ def end_round(
     """
     joined = join({part: unpack(each) for part, each in parcels.items()}, rest)
     member = Member.restore(recipe, 0, task, joined, device)
-    dense = evaluate(member, data.batches("validation", EVALUATION_BATCH))
+    dense = evaluate(member, own_part(member, data, "validation"))
     before = member.train_flops
     conclude(member, data, batches)
     changes = [note.numbers["changed"] for note in member.take_notes() if note.kind == "prune"]
@@ -86,7 +86,7 @@ def end_round(
         step=member.step,
         members=tuple(accuracies),
         dense=dense,
-        merged=evaluate(member, data.batches("validation", EVALUATION_BATCH)),
+        merged=evaluate(member, own_part(member, data, "validation")),
         bytes_up=tuple(weight_of(parcels[part]) for part in sorted(parcels)),
         bytes_down=weight_of(merged_parcel(member)),
         changed=changes[0] if changes else 0.0,

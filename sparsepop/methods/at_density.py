@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from sparsepop.budgets import check_density, check_scope
 from sparsepop.methods.base import Method, Validation
 from sparsepop.methods.cut import exact_masks
+from sparsepop.outputs import evaluate
 
 if TYPE_CHECKING:
     from sparsepop.member import Member
@@ -41,7 +41,7 @@ class AtDensity(Method):
         numbers = {}
         for density in self.densities:
             with pruned(member, density, self.scope):
-                numbers[f"accuracy_at_{density:g}"] = _accuracy(member, validation())
+                numbers[f"accuracy_at_{density:g}"] = evaluate(member, validation()).accuracy
         return numbers
 
 
@@ -61,16 +61,3 @@ def pruned(member: Member, density: float, scope: str) -> Iterator[None]:
     finally:
         for name, param in masks.params.items():
             param.copy_(kept[name])
-
-
-@torch.no_grad()
-def _accuracy(member: Member, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
-    """Share of correct labels, NaN without any; syncs the host once."""
-    member.model.eval()
-    right, count = torch.zeros((), dtype=torch.int64, device=member.device), 0
-    for images, labels in batches:
-        with member.autocast():
-            output = member.model(member.prepare(images))
-        right += (output.argmax(1) == labels).sum()
-        count += len(labels)
-    return int(right) / count if count else float("nan")

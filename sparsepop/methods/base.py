@@ -81,8 +81,9 @@ class Method:
         return {}
 
     def examine(self, member: Member, validation: Validation) -> Mapping[str, float]:
-        """Numbers for the report that take images: `validation()` passes over the validation split once
-        (it is empty where only the numbers' names are asked for). Leaves the member as it was.
+        """Numbers for the report that take images: `validation()` passes once over this rank's part of the
+        validation split (it is empty where only the numbers' names are asked for). Leaves the member as it
+        was.
         """
         return {}
 

@@ -20,7 +20,7 @@ from sparsepop.averaging import (
 )
 from sparsepop.methods.base import Batches, Method
 from sparsepop.methods.cheap import CheapTicket, recall, remember
-from sparsepop.outputs import accuracy, outputs
+from sparsepop.outputs import evaluate, own_part
 from sparsepop.overlaps import density_of, occurrences, overlap, shared
 from sparsepop.schedule import TwoPhases
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 PRUNE = ("end", "each")
 WARN_BELOW = 0.01  # a ticket this much less accurate than the first spoils the average more than it adds
-_EVALUATION_BATCH = 500
 
 
 @dataclass(frozen=True)
@@ -152,9 +151,7 @@ def _merged(mean: CheapTicket | None, ticket: CheapTicket, share: float) -> Chea
 
 def _score(member: Member, data: Batches) -> float:
     """Validation accuracy of the network as it is."""
-    with member.autocast():
-        batches = data.batches("validation", _EVALUATION_BATCH)
-        return accuracy(*outputs(member.model, ((member.prepare(x), y) for x, y in batches)))
+    return evaluate(member, own_part(member, data, "validation")).accuracy
 
 
 def _warning(place: int, scores: list[float]) -> str:

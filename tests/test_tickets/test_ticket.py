@@ -15,11 +15,12 @@ from torch import nn
 
 from sparsepop.member import Member
 from sparsepop.methods import Superpose, rigl, static, sup_tickets
+from sparsepop.outputs import evaluate
 from sparsepop.recipe import Recipe
 from sparsepop.schedule import TwoPhases
 from sparsepop.tickets import DamagedTicket, Provenance, Ticket, load, take, take_cheap
 from sparsepop.tickets.format import from_bytes, read_header, to_bytes
-from sparsepop.train import evaluate, train
+from sparsepop.train import train
 from tests.cases import BATCH, CASES, STEPS, TASK, Case, Toy
 from tests.test_tickets.made import made
 
