@@ -31,7 +31,8 @@ class ShareWeights(Method):
     for it would silence the blocks (there it does). `finish` gives every layer its own product of tensor and
     gain: the plain network with the same outputs, whose repeated weights still count once.
 
-    ValueError for a network without stages, and where `keep_dense` names one of two weights that are shared.
+    Stands before methods that give layers parameters of their own. ValueError where it does not, for a
+    network without stages, and where `keep_dense` names one of two weights that are shared.
     """
 
     ratio: int = 2
@@ -43,7 +44,13 @@ class ShareWeights(Method):
             )
 
     def surgery(self, model: nn.Module, names: Sequence[str]) -> None:
-        for name, layer, source in list(borrowings(model, self.ratio)):
+        found = list(borrowings(model, self.ratio))
+        if not found and (changed := [part for part in model.modules() if _is_changed(part)]):
+            kind = type(changed[0]).__name__
+            raise ValueError(f"no layer of kind {kind} can be shared: put ShareWeights first")
+        for name, layer, source in found:
+            if own := {each for each, _ in layer.named_parameters(recurse=False)} - {"weight", "bias"}:
+                raise ValueError(f"{name} has its own {min(own)} already: put ShareWeights first")
             owner = next(n for n, part in model.named_modules() if part is source)
             if (f"{name}.weight" in names) != (f"{owner}.weight" in names):
                 raise ValueError(f"{name} shares the weight of {owner}: keep_dense must name both or none")
@@ -129,6 +136,10 @@ def borrowings(model: nn.Module, ratio: int) -> Iterator[tuple[str, Any, Any]]:
                 source = getattr(blocks[ratio - 1], name, None)
                 if type(layer) in _BORROWED and type(layer) is type(source):
                     yield f"{stage}.{index}.{name}", layer, source
+
+
+def _is_changed(part: nn.Module) -> bool:
+    return isinstance(part, Layer) and type(part) not in _BORROWED
 
 
 def borrowers(model: nn.Module) -> Iterator[tuple[str, Any]]:

@@ -55,7 +55,8 @@ def add_threshold(layer: nn.Module, threshold: nn.Parameter) -> None:
     elif type(layer) not in _PLAIN:
         kinds = ", ".join(plain.__name__ for plain in _TYPES)
         raise ValueError(
-            f"no thresholds for a {type(layer).__name__}, only for {kinds}: name its weight in keep_dense"
+            f"no thresholds for a {type(layer).__name__}, only for plain {kinds}: name its weight in "
+            "keep_dense, or leave out the method that made it one"
         )
     layer.register_parameter("threshold", threshold)
 

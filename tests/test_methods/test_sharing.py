@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sparsepop.ledger import learnables
 from sparsepop.masks import prunable_names
 from sparsepop.member import Member
-from sparsepop.methods import Method, ShareWeights, rigl, static
+from sparsepop.methods import Halo, Method, ShareWeights, Thresholds, rigl, static
 from sparsepop.methods.sharing import borrowers
 from sparsepop.models import build
 from sparsepop.optim import SGD
@@ -30,6 +30,10 @@ def shared(name: str, ratio: int = 2, classes: int = 10) -> nn.Module:
     model = build(name, (3, 32, 32), classes)
     ShareWeights(ratio).surgery(model, prunable_names(model))
     return model
+
+
+def behind(method: Method) -> Member:
+    return Member.build(Recipe(DEEP, 12, (method, ShareWeights()), batch=BATCH), 1, TASK)
 
 
 def member(*methods: Method, model: str = DEEP, seed: int = 1, **more: Any) -> Member:
@@ -239,6 +243,15 @@ def test_the_last_report_counts_as_the_others() -> None:
     ("make", "message"),
     [
         (lambda: ShareWeights(1), "at least 2, got 1"),
+        (
+            lambda: behind(Thresholds(0.05)),
+            "no layer of kind ThresholdConv2d can be shared: put ShareWeights first",
+        ),
+        (
+            lambda: behind(Halo(1e-5, 1e-3)),
+            r"layer1\.2\.conv1 has its own weight_coefficient already: put ShareWeights first",
+        ),
+        (lambda: member(Thresholds(0.05)), "no thresholds for a BorrowedConv2d.*leave out the method"),
         (lambda: member(model="lenet-300-100"), "stages of blocks.*leave it out"),
         (lambda: member(model="vgg-16-w4"), "stages of blocks.*leave it out"),
         (
