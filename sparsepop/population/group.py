@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import ray
 import torch
-from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError, WorkerGroupError
+from ray.train import FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 from ray.util.queue import Empty, Queue
@@ -51,14 +51,16 @@ class _Stay:
     """One worker group, from its start to its end."""
 
     def __init__(self, job: Job, start: Start) -> None:
+        self.member = start.member
         self.words = Queue(actor_options={"num_cpus": 0})
-        self.done = False
+        self.done: bool | None = None  # until the leading worker says so
         self.error: BaseException | None = None
         self.folder = tempfile.TemporaryDirectory(prefix="sparsepop-", ignore_cleanup_errors=True)
         self.trainer = _trainer(job, start, self.words, self.folder.name)
 
     def run(self, tell: Tell) -> bool:
-        """Pass on what the leading worker says; returns whether the member is done."""
+        """Pass on what the leading worker says; returns whether the member is done. Raises what ended the
+        group, and RuntimeError where it ended and said nothing."""
         thread = threading.Thread(target=self._fit, daemon=True)
         thread.start()
         with self.folder:
@@ -68,6 +70,11 @@ class _Stay:
         self.words.shutdown()
         if self.error is not None:
             raise self.error
+        if self.done is None:
+            raise RuntimeError(
+                f"the workers of member {self.member} ended and did not say whether it is done: run the same "
+                "command again, it goes on from its newest state"
+            )
         return self.done
 
     def _hear(self, word: dict[str, Any], tell: Tell) -> None:
@@ -81,7 +88,7 @@ class _Stay:
             self.trainer.fit()
         except WorkerGroupError as error:
             self.error = _root(error)
-        except TrainingFailedError as error:
+        except BaseException as error:  # a dead controller raises Ray's errors of actors, not those of Train
             self.error = error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -13,6 +14,8 @@ import ray
 
 from sparsepop.experiment import PBT, Experiment, Resources
 from sparsepop.methods import Method
+from sparsepop.population import group
+from sparsepop.population.job import Job
 from sparsepop.population.launch import train_all
 from sparsepop.population.places import Places
 from sparsepop.population.preflight import begin
@@ -91,3 +94,24 @@ def test_more_members_than_places_give_way_to_each_other(tmp_path: Path) -> None
     changed = population(members=3)
     storage = run(changed, tmp_path, at_once=2)
     assert_close_results(storage, undisturbed(changed, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(ray.exceptions.RayActorError(), "The actor"), (None, "the workers of member 1 ended")],
+    ids=["error", "nothing"],
+)
+def test_a_group_that_ends_without_a_word_has_not_given_way(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception | None, told: str
+) -> None:
+    """The process in which Train controls it may die."""
+
+    def fit() -> None:
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(group, "_trainer", lambda *given: SimpleNamespace(fit=fit))
+    changed = population()
+    stay = group._Stay(Job(changed, str(tmp_path), None, 1, "cpu"), changed.starts()[1])
+    with pytest.raises(type(error or RuntimeError()), match=told):
+        stay.run(lambda word: None)
