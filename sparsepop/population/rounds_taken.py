@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def begun(trial: MemberTrial) -> bool:
     """Whether the member has a network yet."""
-    return hasattr(trial, "member")
+    return trial.network is not None
 
 
 def follows(trial: MemberTrial) -> bool:
@@ -84,7 +84,7 @@ def take_merged(trial: MemberTrial, assignment: Assignment, state: State | None)
     trial.spent_flops += numbers.pop("flops")
     trial.ended = assignment.ends
     if going and not assignment.ends:
-        del trial.member  # a device may not hold two
+        trial.network = None  # a device may not hold two
     if not begun(trial):
         assert state is not None
         trial.adopt(unpack(state), seconds)

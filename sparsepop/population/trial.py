@@ -86,7 +86,13 @@ class MemberTrial:
         self.donor: int | None = None
         self.spent_flops = 0.0
         self.ended = False  # before its recipe's last step: others go on with what it has learned
-        self.member: Member
+        self.network: Member | None = None  # none before it begins, nor while another's takes its place
+
+    @property
+    def member(self) -> Member:
+        """The network in training, where there is one."""
+        assert self.network is not None
+        return self.network
 
     def run(self) -> bool:
         """Go on from the newest state, or start; True when the last report is written, False when the member
@@ -114,7 +120,8 @@ class MemberTrial:
     def report_hang(self, message: str) -> None:
         """Record that this process makes no progress. Called from another thread, so with rows of its own."""
         records = Records(self.storage, self.start.member, self.start.seed, self.job.device)
-        records.event("hung", self.generation, self.member.step, message=message)
+        network = self.network  # once: the other thread may put it away
+        records.event("hung", self.generation, network.step if network else 0, message=message)
         records.flush("hung")
 
     def _begin(self) -> bool:
@@ -132,7 +139,7 @@ class MemberTrial:
 
     def _begin_anew(self) -> bool:
         recipe = self.job.experiment.recipe(dict(self.hp))
-        self.member = Member.build(recipe, self.start.seed, self.task, self.job.device, self.ranks)
+        self.network = Member.build(recipe, self.start.seed, self.task, self.job.device, self.ranks)
         self.record_status("started")
         if self.job.rounds is not None and self.job.rounds.start == 0 and self.ranks.leads:
             self._keep(self._snapshot(0, math.nan))  # what the others start from
@@ -168,7 +175,7 @@ class MemberTrial:
 
     def adopt(self, state: State, seconds: float) -> None:
         recipe = self.job.experiment.recipe(dict(self.hp))
-        self.member = Member.restore(recipe, self.start.seed, self.task, state, self.job.device, self.ranks)
+        self.network = Member.restore(recipe, self.start.seed, self.task, state, self.job.device, self.ranks)
         # what this member has spent itself, whoever's weights it holds
         self.member.seconds, self.member.train_flops = seconds, self.spent_flops
 
@@ -261,7 +268,7 @@ class MemberTrial:
     def _take(self, state: State, assignment: Assignment) -> None:
         old, step, seconds = self.hp, self.member.step, self.member.seconds
         masks = self.member.masks.tensors
-        del self.member  # a device may not hold two
+        self.network = None  # a device may not hold two
         self.hp, self.donor = dict(assignment.hp), assignment.donor
         self.adopt(state, seconds)
         if self.member.step < step:

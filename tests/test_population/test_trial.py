@@ -430,6 +430,30 @@ def test_members_that_do_not_wait_for_each_other_may_go_back_in_time(tmp_path: P
     assert list(started["step"]) == [0, 0]
 
 
+def test_a_hang_is_recorded_where_there_is_no_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before a member has one, and while the donor's takes the place of its own."""
+    storage = Storage(str(tmp_path / "small"))
+    world = World(experiment(), storage)
+    trial = MemberTrial(world.job, experiment().starts()[0], lambda result: None)
+    trial.report_hang("at the beginning")
+
+    def adopt(*given: Any) -> None:
+        trial.report_hang("in between")
+        raise Killed
+
+    with world.client.baton:
+        trial._begin()
+        trial.generation = 1
+        monkeypatch.setattr(trial, "adopt", adopt)
+        with pytest.raises(Killed):
+            trial._take(trial.member.state(), Assignment(0, 1, 1, dict(trial.hp), 1, "test"))
+    events = read(storage, "events", superseded=True)
+    assert list(events["message"]) == ["at the beginning", "in between"]
+    assert list(events["generation"]) == [0, 1]
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_asynchronous_populations_end_with_complete_tables(tmp_path: Path, seed: int) -> None:
     search = PBT(SPACE, members=4, quantile=0.5, synchronous=False)
