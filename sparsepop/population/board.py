@@ -158,11 +158,13 @@ class Board:
         return next(iter(gone), None)
 
     def retire(self, member: int) -> None:
-        """Never wait for `member` again, nor after a restart of the exchange; `welcome` takes it back."""
-        self.running.discard(member)  # first: where storage is why it failed, this run goes on without it
+        """Never wait for `member` again: `ripe` says what can be decided now. `keep_retired` must follow."""
+        self.running.discard(member)
+
+    def keep_retired(self, member: int) -> None:
+        """Write to storage that nobody waits for `member`, so that a restarted exchange does not either;
+        nothing else, so in any thread. `welcome` takes it back."""
         self.storage.write(f"retired/{member:04d}", b"")
-        for tag, decided in self.ripe():
-            self._journal(tag, decided)
 
     def ripe(self) -> list[tuple[str, list[Assignment]]]:
         """What can be decided without anybody's post, for somebody has retired: `journal`, then `enter`."""

@@ -116,9 +116,9 @@ class Exchange:
 
     async def retire(self, member: int) -> None:
         """Stop waiting for a member that failed for good; OSError where storage has no room for that."""
-        async with self._settling:
-            self._board.retire(member)
-        self._wake(state for state in list(self._waiting) if state in self._board.decisions)
+        self._board.retire(member)  # first: where storage is why it failed, this run goes on without it
+        await self._in_thread(self._board.keep_retired, member)
+        await self._catch_up()
         self._start_merges()
 
     async def _catch_up(self) -> None:

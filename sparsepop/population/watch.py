@@ -14,6 +14,7 @@ from sparsepop.population.records import record_failure
 from sparsepop.storage import Storage
 
 LONGEST = 8000  # characters of a traceback that are kept
+PATIENCE = 10.0  # seconds that Tune's loop, and with it all that starts or ends, waits for the exchange
 
 
 class Watch(Progress):
@@ -45,8 +46,8 @@ class Watch(Progress):
         except OSError as error:  # a full disk may be why it failed
             self.failed[member] += f" (and that could not be recorded: {error})"
         if self.exchange is not None:
-            with suppress(OSError):  # the same; the exchange knows, and notes it when it can
-                ray.get(self.exchange.retire.remote(member))
+            with suppress(OSError):  # the same, or it takes long; the exchange knows by then
+                ray.get(self.exchange.retire.remote(member), timeout=PATIENCE)
 
 
 def _failure(trial: Any) -> tuple[str, str]:

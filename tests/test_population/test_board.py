@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,14 @@ def storage(tmp_path: Path) -> Storage:
 def post(member: int, generation: int = 1, score: float | None = None, step: int | None = None) -> Post:
     score = float(member) if score is None else score
     return Post(member, generation, score, 0.1, {"lr": 0.1}, 100 * generation if step is None else step)
+
+
+def retire(board: Board, member: int) -> None:
+    board.retire(member)
+    board.keep_retired(member)
+    for tag, decided in board.ripe():
+        board.journal(tag, decided)
+        board.enter(decided)
 
 
 def test_a_generation_is_decided_when_the_last_running_member_has_posted(storage: Storage) -> None:
@@ -86,7 +95,7 @@ def test_nobody_waits_for_a_retired_member(storage: Storage) -> None:
     for member in (0, 1, 2):
         board.post(post(member))
     assert board.assignment(0, 1) is None
-    board.retire(3)
+    retire(board, 3)
     assert board.assignment(0, 1) is not None
     assert Board(storage, SYNCHRONOUS, range(4)).running == {0, 1, 2}
     welcome(storage)
@@ -95,7 +104,7 @@ def test_nobody_waits_for_a_retired_member(storage: Storage) -> None:
 
 def test_a_member_that_comes_late_goes_on_and_changes_no_decision(storage: Storage) -> None:
     board = Board(storage, SYNCHRONOUS, range(4))
-    board.retire(3)
+    retire(board, 3)
     for member in (0, 1, 2):
         board.post(post(member))
     before = {member: board.assignment(member, 1) for member in (0, 1, 2)}
@@ -199,6 +208,30 @@ def test_a_member_that_retires_while_the_disk_is_full_is_not_waited_for_once_the
         assert await exchange.ask(0, 1, 0.01) is not None
 
     asyncio.run(scenario())
+
+
+def test_nobody_waits_for_storage_that_takes_long_to_note_a_retirement(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchange = Exchange(storage.root, SYNCHRONOUS, [0, 1, 2, 3], "max", 0)
+    original, done = Storage.write, threading.Event()
+
+    def slow(self: Storage, path: str, data: bytes, exclusive: bool = False) -> None:
+        assert not path.startswith("retired/") or done.wait(2.0)
+        original(self, path, data, exclusive)
+
+    async def scenario() -> None:
+        retired = asyncio.ensure_future(exchange.retire(3))
+        for member in (0, 1, 2):
+            await exchange.post(post(member), [])
+        assert await exchange.ask(0, 1, 0.01) is not None
+        assert storage.names("retired") == []
+        done.set()
+        await retired
+
+    monkeypatch.setattr(Storage, "write", slow)
+    asyncio.run(scenario())
+    assert storage.names("retired") == ["0003"]
 
 
 @pytest.mark.parametrize("content", [b"\n", b"{", b'{"member": 1}'])

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import io
 import pickle
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray
 from rich.console import Console
 
 from sparsepop.population import progress
 from sparsepop.population.progress import Progress, progress_table
+from sparsepop.population.watch import Watch
+from sparsepop.storage import Storage
 
 
 def trial(member: int, status: str = "RUNNING") -> Any:
@@ -138,6 +142,22 @@ def test_on_a_terminal_the_table_stays_when_it_ends(clock: Clock) -> None:
     view.close()
     assert "done" in out.getvalue()
     assert view.live is None
+
+
+def test_an_exchange_that_does_not_answer_does_not_hold_the_driver_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def get(reference: Any, timeout: float) -> None:
+        raise ray.exceptions.GetTimeoutError(f"{reference} after {timeout} s")
+
+    monkeypatch.setattr(ray, "get", get)
+    (tmp_path / "error.txt").write_text("ValueError: it fell")
+    exchange = SimpleNamespace(retire=SimpleNamespace(remote=lambda member: f"retire {member}"))
+    view = Watch(Storage(str(tmp_path / "small")), exchange, "tiny", 2, 0)
+    fallen = trial(1)
+    fallen.pickled_error_file, fallen.error_file = None, str(tmp_path / "error.txt")
+    view.on_trial_error(0, [], fallen)
+    assert view.failed == {1: "ValueError: it fell"}
 
 
 def test_tune_may_pickle_it() -> None:
