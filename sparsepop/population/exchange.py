@@ -17,7 +17,7 @@ from sparsepop.experiment import Exchanging
 from sparsepop.population.board import Board, State
 from sparsepop.population.messages import Assignment, Post
 from sparsepop.population.rounds import Merge, Outcome, Rounds
-from sparsepop.population.states import StateFiles, merged_path
+from sparsepop.population.states import StateFiles, delete_merged
 from sparsepop.storage import Storage
 
 WRITERS = 32  # files that are written or deleted at a time
@@ -144,9 +144,10 @@ class Exchange:
         outcome, reference = await merger(merge, sent)
         self._merged[merge.key] = reference
         await self._announce(*self._board.merged(merge, outcome))
-        old = (merge.group, merge.generation - MERGED)
-        self._merged.pop(old, None)
-        await self._in_thread(self._storage.delete, merged_path(*old))
+        old = merge.generation - MERGED
+        self._merged.pop((merge.group, old), None)
+        with suppress(OSError):  # tried again after the next round
+            await self._in_thread(delete_merged, self._storage, merge.group, old)
         del self._merging[merge.group]
 
     def _check(self, member: int, generation: int) -> None:
@@ -165,16 +166,19 @@ class Exchange:
             )
 
     async def _forget(self, member: int) -> None:
-        """Drop what nobody can take any more, of `member` and of what has been released."""
+        """Drop what nobody can take any more, of `member` and of what has been released; where storage does
+        not let go of a state, that is tried again after its owner's next post."""
         needed = self._board.needed
         mine = {(member, generation) for generation in self._stored[member]}
         unneeded = [state for state in mine | self._board.released() if not needed(state)]
-        for owner, generation in unneeded:
-            self._references.pop((owner, generation), None)
-            # a newer one was saved by a run that was killed before it could post
-            if generation in self._stored[owner] and generation < self._board.newest(owner):
-                self._stored[owner].discard(generation)
-                await self._in_thread(self._files.delete, owner, generation)
+        for state in unneeded:
+            self._references.pop(state, None)
+        with suppress(OSError):
+            for owner, generation in unneeded:
+                # a newer one was saved by a run that was killed before it could post
+                if generation in self._stored[owner] and generation < self._board.newest(owner):
+                    await self._in_thread(self._files.delete, owner, generation)
+                    self._stored[owner].discard(generation)
 
     async def _in_thread(self, call: Callable[..., None], *arguments: Any) -> None:
         """Wait for storage without keeping the others waiting."""

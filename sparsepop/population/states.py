@@ -53,7 +53,18 @@ class StateFiles:
 
 def merged_path(group: int, generation: int) -> str:
     """Where the network that a group's members became at the end of a round lies in the experiment."""
-    return f"merged/p{group:04d}/g{generation:04d}.pt"
+    return f"{_merged(group)}/g{generation:04d}.pt"
+
+
+def delete_merged(storage: Storage, group: int, until: int) -> None:
+    """Forget the networks that a group's members became in rounds up to the generation `until`."""
+    for name in storage.names(_merged(group)):
+        if int(name[1:].removesuffix(".pt")) <= until:
+            storage.delete(f"{_merged(group)}/{name}")
+
+
+def _merged(group: int) -> str:
+    return f"merged/p{group:04d}"
 
 
 def _early(member: int) -> str:

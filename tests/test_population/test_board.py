@@ -171,6 +171,33 @@ def test_the_exchange_deletes_states_that_nobody_can_need(storage: Storage) -> N
     assert asyncio.run(exchange.ask(1, 5, 1.0)) is not None
 
 
+def test_states_that_could_not_be_deleted_are_deleted_later(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = StateFiles(storage)
+    exchange = Exchange(storage.root, PBT(SPACE, members=2, quantile=0.5), [0, 1], "max", 0)
+
+    def locked(*_: object) -> None:
+        raise PermissionError("may not delete")
+
+    async def generation(number: int) -> None:
+        for member in (0, 1):
+            files.write(member, number, b"state")
+            await exchange.post(post(member, number), ["reference"])
+
+    async def scenario() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(Storage, "delete", locked)
+            for number in range(1, 5):
+                await generation(number)
+        assert files.generations(0) == [4, 3, 2, 1]
+        assert sorted(exchange._references) == [(0, 3), (0, 4), (1, 3), (1, 4)]
+        await generation(5)
+
+    asyncio.run(scenario())
+    assert files.all() == {(0, 4), (0, 5), (1, 4), (1, 5)}
+
+
 def test_the_exchange_gives_no_answer_while_others_have_not_posted(storage: Storage) -> None:
     exchange = Exchange(storage.root, SYNCHRONOUS, [0, 1, 2, 3], "max", 0)
 

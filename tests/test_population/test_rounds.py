@@ -208,6 +208,39 @@ def test_a_merge_that_fails_is_told_and_tried_again(tmp_path: Path) -> None:
     assert len(tries) == 2
 
 
+def test_merged_networks_that_could_not_be_deleted_are_deleted_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage, rounds = Storage(str(tmp_path)), Rounds(SEARCH, 0, 5)
+    locked = [1, 2]
+
+    async def merger(merge: Merge, references: list[list[Any]]) -> tuple[Outcome, list[Any]]:
+        storage.write(merged_path(*merge.key), b"network")
+        return OUTCOME, []
+
+    def delete(self: Storage, path: str) -> None:
+        if any(path == merged_path(0, generation) for generation in locked):
+            raise PermissionError("may not delete")
+        original(self, path)
+
+    async def scenario() -> None:
+        await exchange.post(post(0, 0), [])
+        for generation in range(1, 6):
+            if generation == 5:
+                locked.clear()
+            for member in (0, 1):
+                await exchange.post(post(member, generation), [])
+            for member in (0, 1):
+                assert await exchange.ask(member, generation, 5.0) is not None
+        await asyncio.gather(*exchange._merging.values())
+
+    original = Storage.delete
+    monkeypatch.setattr(Storage, "delete", delete)
+    exchange = Exchange(str(tmp_path), SEARCH, [0, 1], "max", 0, rounds, merger)
+    asyncio.run(scenario())
+    assert storage.names("merged/p0000") == ["g0004.pt", "g0005.pt"]
+
+
 # --- in one process, against the simulation
 
 
