@@ -27,7 +27,7 @@ class Board:
     one decides each post at once, against the latest posts of the others. Everything is idempotent: a board
     opened anew on the same storage answers the same, and what is decided is never decided again.
 
-    Where there are `rounds`, a post at a round's end decides nothing: `merges` says which groups are
+    Where there are `rounds`, a post at a round's end decides nothing: `merge` says whether a group is
     complete, and `merged`, what their members do then.
     """
 
@@ -128,12 +128,19 @@ class Board:
             raise KeyError(f"member {member} asks about generation {generation}, which it has not posted")
         return found
 
-    def merges(self) -> list[Merge]:
-        """The rounds that can be merged now."""
-        if self.rounds is None:
-            return []
-        groups = sorted({self.rounds.group_of(member) for member in self._standings.latest})
-        return [merge for group in groups if (merge := self._mergeable(self.rounds, group)) is not None]
+    def merge(self, member: int) -> Merge | None:
+        """The round of `member`'s group that can be merged now: nothing that happens to a member makes
+        another group's ready."""
+        rounds = self.rounds
+        if rounds is None:
+            return None
+        members = rounds.members_of(group := rounds.group_of(member))
+        generation = max(self.newest(each) for each in members)
+        if not rounds.end_with(generation) or self._merge_of(member) >= generation:
+            return None
+        excused = [m for m in members if m not in self.running or (m, generation) in self._lost]
+        keep = rounds.search.lost == "keep"
+        return mergeable(rounds, group, generation, self._posts[generation], excused if keep else ())
 
     def merged(self, merge: Merge, outcome: Outcome) -> tuple[str, list[Assignment]]:
         """What a merge decides, with its journal entry: `journal`, then `enter`."""
@@ -198,15 +205,6 @@ class Board:
             return []
         decided = rules.truncation(list(posted.values()), mode=self._standings.mode, **self._settings())
         return [(f"g{generation:04d}", list(decided.values()))]
-
-    def _mergeable(self, rounds: Rounds, group: int) -> Merge | None:
-        members = rounds.members_of(group)
-        generation = max(self.newest(member) for member in members)
-        if not rounds.end_with(generation) or self._merge_of(members[0]) >= generation:
-            return None
-        excused = [m for m in members if m not in self.running or (m, generation) in self._lost]
-        keep = rounds.search.lost == "keep"
-        return mergeable(rounds, group, generation, self._posts[generation], excused if keep else ())
 
     def _merge_of(self, member: int) -> int:
         """The newest round that was merged with `member`; -1 before the first."""

@@ -74,7 +74,7 @@ class Exchange:
                 await self._decide(post)
         self._stored[post.member].add(post.generation)
         await self._forget(post.member)
-        self._start_merges()
+        self._start_merge(post.member)
 
     async def ask(self, member: int, generation: int, patience: float) -> tuple[Assignment, Reference] | None:
         """The assignment after `generation` with the reference to its donor's state, or to the merged network
@@ -101,7 +101,7 @@ class Exchange:
 
     async def decided(self, member: int, generation: int, patience: float) -> bool:
         """Whether `ask` has an answer within `patience` seconds; raises what it raises."""
-        self._start_merges()
+        self._start_merge(member)
         self._check(member, generation)
         if self._board.assignment(member, generation) is None:
             with suppress(asyncio.TimeoutError):
@@ -119,7 +119,7 @@ class Exchange:
         self._board.retire(member)  # first: where storage is why it failed, this run goes on without it
         await self._in_thread(self._board.keep_retired, member)
         await self._catch_up()
-        self._start_merges()
+        self._start_merge(member)
 
     async def _catch_up(self) -> None:
         """Decide what a retirement made ripe and storage had no room for then."""
@@ -133,11 +133,11 @@ class Exchange:
             for tag, decided in [] if self._board.known(post) else self._board.due(post):
                 await self._announce(tag, decided)
 
-    def _start_merges(self) -> None:
-        """Have the rounds merged that can be, each once."""
-        for merge in self._board.merges():
-            if self._merger is not None and merge.group not in self._merging:
-                self._merging[merge.group] = asyncio.ensure_future(self._merge(self._merger, merge))
+    def _start_merge(self, member: int) -> None:
+        """Have the round of `member`'s group merged if it can be, once."""
+        merge = self._board.merge(member)
+        if merge is not None and self._merger is not None and merge.group not in self._merging:
+            self._merging[merge.group] = asyncio.ensure_future(self._merge(self._merger, merge))
 
     async def _merge(self, merger: Merger, merge: Merge) -> None:
         sent = [self._references.get((post.member, post.generation), []) for post in merge.posts]

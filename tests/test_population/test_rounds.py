@@ -105,13 +105,14 @@ def board_of(storage: Storage, rounds: Rounds = ROUNDS) -> Board:
 
 def advance(board: Board) -> list[tuple[int, int]]:
     """Merge what can be; the keys of the merges."""
-    keys = []
-    for merge in board.merges():
-        keys.append(merge.key)
+    assert board.rounds is not None
+    leaders = sorted({board.rounds.leader_of(member) for member in board.running})
+    merges = [merge for leader in leaders if (merge := board.merge(leader)) is not None]
+    for merge in merges:
         tag, decided = board.merged(merge, OUTCOME)
         board.journal(tag, decided)
         board.enter(decided)
-    return keys
+    return [merge.key for merge in merges]
 
 
 @settings(max_examples=6, deadline=None)
@@ -178,6 +179,28 @@ def test_a_lost_member_jumps_to_where_the_others_are(tmp_path: Path) -> None:
     assert advance(board) == []
     board.post(post(1, 3))
     assert advance(board) == [(0, 3)]
+
+
+def test_neither_a_post_nor_a_question_looks_at_other_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, seen = Board.newest, set()
+
+    def newest(self: Board, member: int) -> int:
+        seen.add(member)
+        return original(self, member)
+
+    async def scenario() -> None:
+        for leader in (0, 3):
+            await exchange.post(post(leader, 1), [])
+        seen.clear()
+        await exchange.post(post(4, 2), [])
+        assert not await exchange.decided(4, 2, 0.0)
+        assert seen == {3, 4, 5}
+
+    exchange = Exchange(str(tmp_path), ROUNDS.search, list(range(6)), "max", 0, ROUNDS)
+    monkeypatch.setattr(Board, "newest", newest)
+    asyncio.run(scenario())
 
 
 def test_a_merge_that_fails_is_told_and_tried_again(tmp_path: Path) -> None:
