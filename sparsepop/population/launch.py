@@ -135,7 +135,8 @@ def train_all(experiment: Experiment, storage: Storage, places: Places, folder: 
         exchange = start_exchange(storage.root, *settings, merger)
         job = replace(job, exchange=ActorClient(exchange))
     population = len(experiment.starts())
-    watch = Watch(storage, exchange, experiment.name, population, population - len(members))
+    early = "stopped" if job.rounds is None else "merged"
+    watch = Watch(storage, exchange, experiment.name, population, population - len(members), early=early)
     with tempfile.TemporaryDirectory(prefix="sparsepop-", ignore_cleanup_errors=True) as scratch:
         try:
             if members:  # else a scheduler had stopped the last ones when the run before ended

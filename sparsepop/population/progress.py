@@ -21,12 +21,21 @@ QUIET_REFRESH = 30.0  # the same where the output is no terminal: a line each ti
 
 class Progress(Callback):
     """Draws members, their state, score, density, last donor, and elapsed and expected time; on a terminal in
-    place, else as lines."""
+    place, else as lines. `early`: what has become of a member that ends before its last step."""
 
-    def __init__(self, name: str, members: int, finished: int, console: Console | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        members: int,
+        finished: int,
+        console: Console | None = None,
+        *,
+        early: str = "stopped",
+    ) -> None:
         self.name = name
         self.members = members
         self.finished = finished
+        self.early = early
         self.console = console or Console(file=sys.stdout)
         self.rows: dict[int, dict[str, Any]] = {}
         self.states: dict[int, str] = {}
@@ -67,10 +76,11 @@ class Progress(Callback):
         self.states[trial.config["member"]] = "again"
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A member has written its last report, or is stopped early."""
+        """A member has written its last report, or ends early."""
         member = trial.config["member"]
-        early = member in self.rows and not self.rows[member]["final"]
-        self.states[member] = "stopped" if early else "done"
+        # one that ends where an earlier run left it reports nothing
+        final = member in self.rows and self.rows[member]["final"]
+        self.states[member] = "done" if final else self.early
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A member has failed for good."""
@@ -109,25 +119,27 @@ class Progress(Callback):
         return text + (f", {failed} failed" if failed else "")
 
     def _done(self) -> float:
-        shares = [
-            1.0 if self.states[member] == "stopped" else row["step"] / row["steps"]
-            for member, row in self.rows.items()
-        ]
-        return (self.finished + sum(shares)) / self.members
+        shares = {member: row["step"] / row["steps"] for member, row in self.rows.items()}
+        shares |= dict.fromkeys(self._ended_early(), 1.0)
+        return (self.finished + sum(shares.values())) / self.members
 
     def _left(self, now: float) -> float | None:
         """Seconds that the steps left take at the pace since the first reports; None while unknown."""
-        gone = ("failed", "stopped")
-        rows = {member: row for member, row in self.rows.items() if self.states[member] not in gone}
+        early = self._ended_early()
+        gone = early | {member for member, state in self.states.items() if state == "failed"}
+        rows = {member: row for member, row in self.rows.items() if member not in gone}
         made = sum(row["step"] - self.first[member][1] for member, row in rows.items())
         if made <= 0:
             return None
         began = min(self.first[member][0] for member in rows)
         # those that were not heard of yet have everything before them, as far as is known
-        silent = self.members - self.finished - len(self.rows)
+        silent = self.members - self.finished - len(self.rows.keys() | early)
         todo = sum(row["steps"] - row["step"] for row in rows.values())
         todo += silent * max(row["steps"] for row in rows.values())
         return (now - began) * todo / made
+
+    def _ended_early(self) -> set[int]:
+        return {member for member, state in self.states.items() if state == self.early}
 
 
 def progress_table(

@@ -20,8 +20,17 @@ PATIENCE = 10.0  # seconds that Tune's loop, and with it all that starts or ends
 class Watch(Progress):
     """Progress that also records members that failed for good, and lets the others stop waiting for them."""
 
-    def __init__(self, storage: Storage, exchange: Any, name: str, members: int, finished: int) -> None:
-        super().__init__(name, members, finished)
+    def __init__(
+        self,
+        storage: Storage,
+        exchange: Any,
+        name: str,
+        members: int,
+        finished: int,
+        *,
+        early: str = "stopped",
+    ) -> None:
+        super().__init__(name, members, finished, early=early)
         self.storage = storage
         self.exchange = exchange
         self.failed: dict[int, str] = {}

@@ -17,6 +17,7 @@ from sparsepop.methods import Method, PartitionGrow
 from sparsepop.population.launch import train_all
 from sparsepop.population.places import Places
 from sparsepop.population.preflight import begin
+from sparsepop.population.watch import Watch
 from sparsepop.recipe import Recipe
 from sparsepop.results import read
 from sparsepop.storage import Storage
@@ -46,14 +47,19 @@ class Kill(Method):
     ("model", "kills"),
     [("lenet-300-100", True), pytest.param("wrn-10-1", False, marks=pytest.mark.slow)],
 )
-def test_processes_come_to_what_the_simulation_comes_to(tmp_path: Path, model: str, kills: bool) -> None:
+def test_processes_come_to_what_the_simulation_comes_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, kills: bool
+) -> None:
     """With a member killed in the midst of the second round, and without; where members outnumber places."""
+    shown: list[dict[int, str]] = []
+    monkeypatch.setattr(Watch, "close", lambda watch: shown.append(watch.states))
     trouble = (Kill(str(tmp_path), 5),) if kills else ()
     experiment = parallel(maker(model, 1, 2, *trouble), LOST)
     storage = Storage(str(tmp_path / "parallel"))
     begin(experiment, storage, fresh=False)
     places = Places(2, 1.0, 0.0, 1) if kills else Places(1, 5.0, 0.0, 1)
     assert train_all(experiment, storage, places) == {}
+    assert shown == [{0: "done", 1: "merged"}]
     assert Path(tmp_path, "killed").exists() is kills
     attempts = read(storage, "members", superseded=True)
     assert attempts[attempts["member"] == 1]["attempt"].max() >= kills

@@ -39,9 +39,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def watched(members: int = 2, finished: int = 0, **console: Any) -> tuple[Progress, io.StringIO]:
+def watched(
+    members: int = 2, finished: int = 0, early: str = "stopped", **console: Any
+) -> tuple[Progress, io.StringIO]:
     out = io.StringIO()
-    return Progress("tiny", members, finished, Console(file=out, width=80, **console)), out
+    return Progress("tiny", members, finished, Console(file=out, width=80, **console), early=early), out
 
 
 def test_the_table_shows_every_member_in_80_columns() -> None:
@@ -110,15 +112,30 @@ def test_states_follow_the_trials(clock: Clock) -> None:
     assert view.summary().endswith("1 failed")
 
 
-def test_a_member_that_was_stopped_early_has_nothing_left_to_do(clock: Clock) -> None:
-    view, _ = watched()
+@pytest.mark.parametrize("early", ["stopped", "merged"])
+def test_a_member_that_ended_early_has_nothing_left_to_do(clock: Clock, early: str) -> None:
+    view, _ = watched(early=early)
     for member, end in ((0, {"final": True}), (1, {})):
         view.on_trial_start(0, [], trial(member))
         view.on_trial_result(0, [], trial(member), result(member, 4 if end else 1, **end))
         view.on_trial_complete(0, [], trial(member))
-    assert view.states == {0: "done", 1: "stopped"}
+    assert view.states == {0: "done", 1: early}
     clock.now += 60
     assert view.summary().endswith("100% done")
+
+
+def test_a_member_that_ends_where_an_earlier_run_left_it_is_merged(clock: Clock) -> None:
+    view, _ = watched(members=3, early="merged")
+    for member in (0, 1):
+        view.on_trial_start(0, [], trial(member))
+    view.on_trial_result(0, [], trial(0), result(0, 2))
+    view.on_trial_complete(0, [], trial(1))
+    assert view.states == {0: "running", 1: "merged"}
+    assert view.summary() == "0:00 elapsed, 50% done"
+    clock.now += 10
+    view.on_trial_result(0, [], trial(0), result(0, 3))
+    # 100 steps of member 0, and all 400 of the one that was not heard of
+    assert view.summary() == "0:10 elapsed, 58% done, about 0:50 left"
 
 
 def test_without_a_terminal_a_line_now_and_then(clock: Clock) -> None:
