@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from sparsepop.describe import to_json
+from sparsepop.population.ancestry import spans
 from sparsepop.results import ancestors
 from sparsepop.tickets import FOLDER, Provenance, Ticket, TicketStore, take, take_cheap
 from sparsepop.tickets.format import to_bytes
@@ -61,12 +62,18 @@ def _provenance(trial: MemberTrial, report: Report, score: float) -> Provenance:
         data=PurePath(experiment.data).name or experiment.data,
         member=member,
         step=report.step,
-        lineage=tuple(ancestors(trial.storage, member)),
+        lineage=_lineage(trial, report.step),
         recipe=to_json(trial.member.recipe),
         ledger={**{name: float(getattr(report, name)) for name in _COSTS}, "others": others},
         metrics=metrics,
         time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
+
+
+def _lineage(trial: MemberTrial, step: int) -> tuple[tuple[int, int, int], ...]:
+    if trial.lineage is None:
+        return tuple(ancestors(trial.storage, trial.start.member))
+    return tuple(spans(trial.lineage, step))
 
 
 def _numbers(ticket: Ticket) -> dict[str, float]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sparsepop.member import State
 from sparsepop.merge import COLLAPSE, parcel, unpack
 from sparsepop.overlaps import overlap
+from sparsepop.population.ancestry import handed_on
 from sparsepop.population.messages import Assignment
 from sparsepop.population.snapshot import DamagedState, Snapshot, from_bytes
 from sparsepop.population.states import merged_path
@@ -68,6 +69,7 @@ def take_start(trial: MemberTrial) -> bool:
         return True
     assert state is not None
     trial.hp, trial.donor = dict(assignment.hp), assignment.donor
+    trial.lineage = handed_on(state, trial.start.member)
     trial.adopt(state, 0.0)
     trial.record_status("started")
     trial.event("start", donor=assignment.donor, message=assignment.reason)

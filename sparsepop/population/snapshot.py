@@ -20,8 +20,8 @@ from sparsepop.population.messages import Post
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a member had at the end of a generation: its state and hyperparameters, how it did there, and what
-    it has spent so far (device-seconds, FLOPs)."""
+    """What a member had at the end of a generation: its state (with its lineage) and hyperparameters, how it
+    did there, and what it has spent so far (device-seconds, FLOPs)."""
 
     member: int
     generation: int

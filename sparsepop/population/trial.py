@@ -17,6 +17,7 @@ from sparsepop.experiment import Start
 from sparsepop.member import ALONE, Member, State
 from sparsepop.methods.base import Batches
 from sparsepop.overlaps import overlap
+from sparsepop.population.ancestry import LINEAGE, Lineage, handed_on, lineage_of
 from sparsepop.population.client import Client
 from sparsepop.population.harvest import harvest
 from sparsepop.population.job import Job, cached_data, task_of
@@ -85,6 +86,7 @@ class MemberTrial:
         self.generation = 0
         self.donor: int | None = None
         self.spent_flops = 0.0
+        self.lineage: Lineage | None = ((start.member, 0),)  # None: to be read off the tables
         self.ended = False  # before its recipe's last step: others go on with what it has learned
         self.network: Member | None = None  # none before it begins, nor while another's takes its place
 
@@ -130,6 +132,7 @@ class MemberTrial:
             return take_start(self) if follows(self) else self._begin_anew()
         saved, early = found
         self.hp, self.generation, self.spent_flops = dict(saved.hp), saved.generation, saved.spent_flops
+        self.lineage = lineage_of(saved.state)
         self.adopt(saved.state, saved.seconds)
         self.record_status("started")
         if early:
@@ -213,7 +216,7 @@ class MemberTrial:
             score=score,
             density=self.member.masks.density,
             hp=self.hp,
-            state=self.member.state(),
+            state={**self.member.state(), LINEAGE: self.lineage},
             seconds=self.member.seconds,
             spent_flops=self.member.train_flops,
             accuracy=accuracy,
@@ -270,6 +273,7 @@ class MemberTrial:
         masks = self.member.masks.tensors
         self.network = None  # a device may not hold two
         self.hp, self.donor = dict(assignment.hp), assignment.donor
+        self.lineage = handed_on(state, self.start.member)
         self.adopt(state, seconds)
         if self.member.step < step:
             # back in time, where members don't wait for each other: the rows beyond no longer hold

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from sparsepop.population import harvest as module
+from sparsepop.population.ancestry import LINEAGE
 from sparsepop.population.preflight import begin
+from sparsepop.population.trial import MemberTrial
 from sparsepop.results import ancestors, read
 from sparsepop.storage import Storage
 from sparsepop.tickets import FOLDER, TicketStore, load
@@ -63,6 +66,36 @@ def test_a_ticket_knows_whose_weights_it_holds(world: World) -> None:
         assert source.recipe["model"] == "lenet-300-100"
         lengths.add(len(source.lineage))
     assert max(lengths) > 1
+
+
+def test_whose_weights_they_are_is_read_in_no_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every member that ends would read the rows of all."""
+    original, read_files = Storage.read, list[str]()
+
+    def noted(self: Storage, path: str) -> bytes:
+        read_files.append(path)
+        return original(self, path)
+
+    monkeypatch.setattr(Storage, "read", noted)
+    storage = Storage(str(tmp_path / "small"))
+    assert not World(experiment(), storage).run().errors
+    assert not [path for path in read_files if path.endswith(".parquet")]
+
+
+def test_states_that_do_not_say_whose_they_are_are_looked_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = MemberTrial._snapshot
+
+    def older(self: MemberTrial, *args: Any) -> Any:
+        snapshot = original(self, *args)
+        del snapshot.state[LINEAGE]
+        return snapshot
+
+    monkeypatch.setattr(MemberTrial, "_snapshot", older)
+    storage = Storage(str(tmp_path / "small"))
+    assert not World(experiment(), storage).run().errors
+    test_a_ticket_knows_whose_weights_it_holds(SimpleNamespace(storage=storage))  # type: ignore[arg-type]
 
 
 def test_running_it_again_adds_nothing(world: World) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sparsepop.experiment import PBT, Experiment, Grid
 from sparsepop.methods import Cut
+from sparsepop.population.ancestry import LINEAGE
 from sparsepop.population.board import Board, welcome
 from sparsepop.population.messages import Assignment
 from sparsepop.population.preflight import begin
@@ -80,7 +81,8 @@ def test_after_an_exploit_the_state_is_the_donors_and_all_else_the_receivers_own
         original(self, state, assignment)
         saved = decode(StateFiles(storage).read(assignment.donor, assignment.donor_generation))
         member = self.member
-        assert_same_state(member.state(), saved.state)
+        assert_same_state({**member.state(), LINEAGE: saved.state[LINEAGE]}, saved.state)
+        assert self.lineage == (*saved.state[LINEAGE], (self.start.member, member.step))
         assert member.seed == self.start.seed
         assert (member.seconds, member.train_flops) == (seconds, flops)
         assert self.hp == assignment.hp
@@ -171,6 +173,8 @@ def test_a_run_that_is_cut_again_and_again_ends_all_the_same(
                 break
     assert runs > 2
     assert_same_results(storage, whole)
+    tickets, undisturbed = (read(each, "tickets").set_index("member")["lineage"] for each in (storage, whole))
+    assert tickets.equals(undisturbed)
 
 
 def test_a_member_that_starts_again_alone_takes_the_same_decision_again(
