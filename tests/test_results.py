@@ -33,6 +33,7 @@ from sparsepop.results import (
     read,
 )
 from sparsepop.results.__main__ import main
+from sparsepop.results.reader import current
 from sparsepop.storage import Storage
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -405,6 +406,36 @@ def test_each_attempt_supersedes_all_before_it(storage: Storage) -> None:
         _report(storage, 0, start + 20, attempt=attempt)
     reports = read(storage, "reports")
     assert reports[["attempt", "step"]].values.tolist() == [[0, 10], [2, 20], [2, 30]]
+
+
+STEPS = st.integers(0, 4) | st.just(2**62 + 1)  # floats would round it
+PLACES = st.tuples(st.integers(0, 2), st.integers(0, 3), STEPS)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    rows=st.lists(st.tuples(PLACES, st.booleans()), max_size=8),
+    starts=st.lists(st.tuples(PLACES, st.sampled_from(["started", "failed"])), max_size=8),
+)
+def test_rows_are_superseded_by_any_later_start_that_lies_before_them(
+    rows: list[tuple[tuple[int, int, int], bool]], starts: list[tuple[tuple[int, int, int], str]]
+) -> None:
+    def superseded(place: tuple[int, int, int], again: bool) -> bool:
+        member, attempt, step = place
+        later = [s for (m, a, s), status in starts if (m, status) == (member, "started") and a > attempt]
+        return any(step > start or (step == start and again) for start in later)
+
+    kinds = {"member": "int32", "attempt": "int32", "step": "int64"}
+    frame = pd.DataFrame([place for place, _ in rows], columns=list(kinds)).astype(kinds)
+    members = pd.DataFrame([place for place, _ in starts], columns=list(kinds)).astype(kinds)
+    members["status"] = [status for _, status in starts]
+    again = pd.Series([each for _, each in rows], dtype=bool)
+    found = current(frame, members, again=again)
+    assert [*found.itertuples(index=False, name=None)] == [
+        place for place, flag in rows if not superseded(place, flag)
+    ]
+    assert found.dtypes.equals(frame.dtypes)
+    assert found.index.equals(pd.RangeIndex(len(found)))
 
 
 def test_only_a_start_supersedes(storage: Storage) -> None:

@@ -67,12 +67,20 @@ def current(rows: pd.DataFrame, members: pd.DataFrame, *, again: bool | pd.Serie
     """Rows that no later attempt superseded; `again`: which ones the later attempt repeats at its first
     step.
     """
-    keep = pd.Series(True, index=rows.index)
-    starts = members[(members["status"] == "started") & (members["attempt"] > 0)]
-    for member, attempt, step in zip(starts["member"], starts["attempt"], starts["step"], strict=True):
-        beyond = (rows["step"] > step) | ((rows["step"] == step) & again)
-        keep &= ~((rows["member"] == member) & (rows["attempt"] < attempt) & beyond)
-    return rows[keep].reset_index(drop=True)
+    until = _superseded_from(rows, members)
+    beyond = (rows["step"] > until) | ((rows["step"] == until) & again)
+    return rows[~beyond.fillna(False)].reset_index(drop=True)
+
+
+def _superseded_from(rows: pd.DataFrame, members: pd.DataFrame) -> pd.Series:
+    """For each row the lowest step at which a later attempt of its member started; missing without one."""
+    starts = members[members["status"] == "started"].groupby(["attempt", "member"])["step"].min()
+    lowest = starts[::-1].groupby("member").cummin()[::-1].astype("Int64").rename("until").reset_index()
+    asked = rows[["member", "attempt"]].sort_values("attempt")
+    found = pd.merge_asof(
+        asked, lowest, on="attempt", by="member", direction="forward", allow_exact_matches=False
+    )
+    return found["until"].set_axis(asked.index).reindex(rows.index)
 
 
 @dataclass(frozen=True)
