@@ -223,6 +223,10 @@ def test_lazy_layers_are_made_from_the_seed() -> None:
         (Two, r"answers tuple to 2 images"),
         (lambda task: READY, r"gives the same network each time"),
         (flat(Standardised(1, 2, 3)), r"computes another weight from 0.weight"),
+        (
+            lambda task: nn.Sequential(nn.Flatten(), nn.Linear(64, 10).bfloat16()),
+            r"keeps 1.weight in torch.bfloat16.* use Recipe\(precision='bfloat16'\)",
+        ),
     ],
 )
 def test_networks_that_cannot_be_used(model: Model, message: str) -> None:

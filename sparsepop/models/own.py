@@ -42,7 +42,8 @@ def build_own(model: Model, task: Task) -> nn.Module:
     generator. Each `nn.ReLU` that was seen at work is an `Act` instead, so that methods can replace it.
 
     ValueError for what cannot be made, does not give (N, classes) logits for (N, C, H, W) images, has nothing
-    to prune, or changes its weights before it uses them (weight standardisation), where no mask would hold.
+    to prune, changes its weights before it uses them (weight standardisation), where no mask would hold, or
+    keeps them in a type that no ticket has (bfloat16).
     """
     slots = _inspected(model, task)
     network = _made(model, task)
@@ -60,6 +61,7 @@ def _inspected(model: Model, task: Task) -> tuple[tuple[str, int], ...]:
     with torch.random.fork_rng(devices=[]):
         first, network = _made(model, task), _made(model, task)
         _check_tensors(name, first, network)
+        _check_types(name, network)
         slots = _slots(name, network, task)
         _check_weights(name, network, task)
         _check_training(name, network, task)
@@ -193,6 +195,19 @@ def _check_weights(name: str, network: nn.Module, task: Task) -> None:
 def _check_training(name: str, network: nn.Module, task: Task) -> None:
     """What comes out in training mode; the network is of no use any more afterwards."""
     _check_output(name, _forward(name, network.train(), task, 2), task, 2)
+
+
+def _check_types(name: str, network: nn.Module) -> None:
+    """States are sent, and tickets kept, as arrays of numpy's types."""
+    tensors = {place: each for place, each in network.state_dict().items() if isinstance(each, Tensor)}
+    for place, value in tensors.items():
+        try:
+            torch.empty(0, dtype=value.dtype).numpy()
+        except TypeError as error:
+            raise ValueError(
+                f"model {name} keeps {place} in {value.dtype}, which no ticket can hold: keep it in float32, "
+                "and use Recipe(precision='bfloat16') to compute in bfloat16"
+            ) from error
 
 
 def _check_tensors(name: str, one: nn.Module, other: nn.Module) -> None:

@@ -24,14 +24,14 @@ def harvest(trial: MemberTrial, report: Report, score: float) -> None:
     cheap tickets that it was made of are kept beside it, without rows. A network that is no ticket costs
     nobody the finished training: it becomes an event instead.
     """
+    store = TicketStore.of_experiment(trial.storage)
     try:
         ticket = take(trial.member, _provenance(trial, report, score))
+        for each in (ticket, *take_cheap(trial.member, ticket.provenance)):
+            store.write(each)
     except ValueError as error:
         trial.records.event("no-ticket", trial.generation, report.step, message=str(error))
         return
-    store = TicketStore.of_experiment(trial.storage)
-    for each in (ticket, *take_cheap(trial.member, ticket.provenance)):
-        store.write(each)
     source = ticket.provenance
     trial.records.ticket(
         trial.generation,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,13 +10,14 @@ from typing import Any
 import pytest
 import torch
 
+from sparsepop.member import Member
 from sparsepop.population import harvest as module
 from sparsepop.population.ancestry import LINEAGE
 from sparsepop.population.preflight import begin
 from sparsepop.population.trial import MemberTrial
 from sparsepop.results import ancestors, read
 from sparsepop.storage import Storage
-from sparsepop.tickets import FOLDER, TicketStore, load
+from sparsepop.tickets import FOLDER, Provenance, Ticket, TicketStore, load, take
 from tests.test_population.worlds import GENERATION, STEPS, World, experiment
 
 
@@ -104,15 +106,27 @@ def test_running_it_again_adds_nothing(world: World) -> None:
     assert read(world.storage, "tickets").equals(before)
 
 
-def test_a_network_that_is_no_ticket_is_an_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any) -> None:
-        raise ValueError("not plain")
+def not_plain(*_: Any) -> Ticket:
+    raise ValueError("not plain")
 
-    monkeypatch.setattr(module, "take", refuse)
+
+def of_no_kept_type(member: Member, provenance: Provenance) -> Ticket:
+    ticket = take(member, provenance)
+    return replace(ticket, weights={name: value.bfloat16() for name, value in ticket.weights.items()})
+
+
+@pytest.mark.parametrize(
+    ("taken", "message"), [(not_plain, "not plain"), (of_no_kept_type, "cannot hold torch.bfloat16")]
+)
+def test_a_network_that_is_no_ticket_is_an_event(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: Any, message: str
+) -> None:
+    monkeypatch.setattr(module, "take", taken)
     storage = Storage(str(tmp_path / "small"))
     begin(experiment(), storage, fresh=False)
     assert not World(experiment(), storage).run().errors
     events = read(storage, "events").query("kind == 'no-ticket'")
-    assert events["message"].tolist() == ["not plain"] * 3
+    assert len(events) == 3
+    assert events["message"].str.contains(message).all()
     assert set(read(storage, "members")["status"]) == {"done"}
     assert read(storage, "tickets").empty
