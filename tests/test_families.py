@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -120,12 +120,12 @@ def test_equal_frames_give_equal_bytes(all_figures: dict[str, Figure], name: str
 def test_without_rows_one_error_names_what_is_missing(tables: dict[str, pd.DataFrame], name: str) -> None:
     draw, table, run = OF_MEMBERS[name]
     frame = tables[table]
-    with pytest.raises(ValueError, match="no rows: give "):
+    with pytest.raises(figures.MissingRows, match="no rows: give "):
         draw(frame.iloc[:0], 0)
-    with pytest.raises(ValueError, match="no rows of member 99: there are those of"):
+    with pytest.raises(figures.MissingRows, match="no rows of member 99: there are those of"):
         draw(frame, 99)
     if name not in ("schedule", "learning", "remaining"):
-        with pytest.raises(ValueError, match=r"give .* (trained|GradientFlow)"):
+        with pytest.raises(figures.MissingRows, match=r"give .* (trained|GradientFlow)"):
             draw(frame[frame["member"] != RUNS.index(run)].assign(member=RUNS.index(run)), RUNS.index(run))
 
 
@@ -331,3 +331,20 @@ def test_the_gallery_holds_what_there_are_rows_for(experiment: Storage) -> None:
     board = leaderboard(experiment)
     best = board[board["density"] < 1].iloc[0]["member"]
     assert f"member {best}:" in pictures["learning"].shows
+
+
+def test_only_missing_rows_leave_a_figure_out(experiment: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> Figure:
+        raise ValueError("cannot be drawn")
+
+    monkeypatch.setattr("sparsepop.figures.time.learning", broken)
+    with pytest.raises(ValueError, match="cannot be drawn"):
+        list(figures.gallery(experiment))
+
+
+def test_what_goes_wrong_with_a_picture_is_not_taken_for_a_missing_one(experiment: Storage) -> None:
+    pictures = figures.gallery(experiment)
+    next(pictures)
+    assert isinstance(pictures, Generator)
+    with pytest.raises(figures.MissingRows, match="of its reader"):
+        pictures.throw(figures.MissingRows("of its reader"))

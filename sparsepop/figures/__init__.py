@@ -1,11 +1,12 @@
 """Figures of experiments: functions from the frames of `results` to matplotlib Figures, one family a file.
 
-Nothing here needs a display, torch or Ray. A frame without the rows that a figure needs gives a ValueError
-that names what is missing.
+Nothing here needs a display, torch or Ray. A frame without the rows that a figure needs gives MissingRows, a
+ValueError that names what is missing.
 """
 
 from sparsepop.figures.accuracy import accuracy_density, accuracy_flops, collapse_rate, front, pareto
 from sparsepop.figures.family import Population, load_population
+from sparsepop.figures.frames import MissingRows
 from sparsepop.figures.gallery import Picture, draw, fitting, gallery
 from sparsepop.figures.layers import coefficients, gradients, remaining, thresholds
 from sparsepop.figures.methods import gap_schedule, superposition
@@ -17,6 +18,7 @@ from sparsepop.figures.tickets import calibration, loss_line, overlap_matrix, re
 from sparsepop.figures.time import learning, schedule
 
 __all__ = [
+    "MissingRows",
     "Picture",
     "Population",
     "accuracy_density",

@@ -8,19 +8,23 @@ import numpy as np
 import pandas as pd
 
 
+class MissingRows(ValueError):
+    """A frame without the rows that a figure is drawn from; the message names them."""
+
+
 def need(frame: pd.DataFrame, what: str, columns: Iterable[str] = ()) -> pd.DataFrame:
-    """The frame, when it has these columns and a row; else ValueError that names what is missing."""
+    """The frame, when it has these columns (else ValueError) and a row (else MissingRows)."""
     if absent := sorted(set(columns) - set(frame.columns)):
         raise ValueError(f"no column {', '.join(absent)}: give {what}")
     if frame.empty:
-        raise ValueError(f"no rows: give {what}")
+        raise MissingRows(f"no rows: give {what}")
     return frame
 
 
 def spread(frame: pd.DataFrame, names: Iterable[str], what: str) -> pd.DataFrame:
     """The rows whose map `numbers` holds any of `names`, each of them a column (NaN where it is absent).
 
-    Raises ValueError, naming what is missing, when no row does.
+    Raises MissingRows, naming them, when no row does.
     """
     need(frame, what, ["numbers"])
     wanted = list(names)
@@ -28,7 +32,7 @@ def spread(frame: pd.DataFrame, names: Iterable[str], what: str) -> pd.DataFrame
     found = pd.DataFrame(rows, index=frame.index, columns=wanted, dtype="float64")
     kept = found.notna().any(axis=1)
     if not kept.any():
-        raise ValueError(f"no row has the number {' or '.join(wanted)}: give {what}")
+        raise MissingRows(f"no row has the number {' or '.join(wanted)}: give {what}")
     clash = [name for name in wanted if name in frame]
     return pd.concat([frame.drop(columns=clash), found], axis=1)[kept]
 
@@ -40,10 +44,10 @@ def numbers_in(frame: pd.DataFrame, prefix: str = "") -> list[str]:
 
 
 def of_member(frame: pd.DataFrame, member: int, what: str) -> pd.DataFrame:
-    """The rows of one member, by step; ValueError, naming those that there are, when there is none."""
+    """The rows of one member, by step; MissingRows, naming those that there are, when there is none."""
     need(frame, what, ["member", "step"])
     rows = frame[frame["member"] == member]
     if rows.empty:
         known = ", ".join(map(str, sorted(frame["member"].unique())[:20]))
-        raise ValueError(f"no rows of member {member}: there are those of {known}; give {what}")
+        raise MissingRows(f"no rows of member {member}: there are those of {known}; give {what}")
     return rows.sort_values("step", kind="stable")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -13,6 +12,7 @@ from matplotlib.figure import Figure
 from sparsepop.figures import accuracy, methods, population, tickets, time
 from sparsepop.figures import layers as inside
 from sparsepop.figures.family import Population, load_population
+from sparsepop.figures.frames import MissingRows
 from sparsepop.figures.published import like
 from sparsepop.figures.runs import load_runs
 from sparsepop.results import leaderboard, read
@@ -60,8 +60,11 @@ def gallery(experiment: Experiment, published: pd.DataFrame | None = None) -> It
     tables = {name: read(storage, name) for name in ("reports", "layers", "events", "ensembles")}
     drawings = _of_population(found) if fitting(storage) == "population" else _of_runs(runs, printed)
     for name, (shows, drawn) in {**drawings, **_of_one(best, **tables)}.items():
-        with suppress(ValueError):  # a figure without its rows
-            yield Picture(name, shows, drawn())
+        try:
+            figure = drawn()
+        except MissingRows:
+            continue
+        yield Picture(name, shows, figure)
 
 
 def _of_population(found: Population) -> Drawings:

@@ -17,6 +17,7 @@ from matplotlib.ticker import FuncFormatter
 
 from sparsepop.figures.axes import nines, percent, step_axis, wide_axis
 from sparsepop.figures.family import NAMED, Population
+from sparsepop.figures.frames import MissingRows
 from sparsepop.figures.style import ACCENT, GREY, sheet
 from sparsepop.results.table import value_text
 
@@ -48,7 +49,7 @@ def family_tree(found: Population) -> Figure:
     Raises ValueError for a population without exploits.
     """
     if found.exploits.empty:
-        raise ValueError("no rows: give an experiment in which members took over each other's states")
+        raise MissingRows("no rows: give an experiment in which members took over each other's states")
     rows = {member: place for place, member in enumerate(found.board["member"])}
     height = min(9.0, max(2.6, 1.2 + (0.14 if found.many else 0.3) * len(rows)))
     with sheet(8.0, height) as figure:
@@ -71,7 +72,7 @@ def trajectories(found: Population) -> Figure:
     """
     names = found.searched
     if not names:
-        raise ValueError("no rows: give an experiment in which hyperparameters differ or change")
+        raise MissingRows("no rows: give an experiment in which hyperparameters differ or change")
     with sheet(6.4, 0.8 + 1.6 * len(names)) as figure:
         panels = np.atleast_1d(figure.subplots(len(names), 1, sharex=True))
         for axes, name in zip(panels, names, strict=True):

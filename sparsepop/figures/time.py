@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from sparsepop.figures.axes import MANY, accuracy_axis, percent, step_axis
-from sparsepop.figures.frames import need, of_member, spread
+from sparsepop.figures.frames import MissingRows, need, of_member, spread
 from sparsepop.figures.style import series, sheet
 
 _REPORTS = "reports of a member that has run"
@@ -70,7 +70,7 @@ def learning(reports: pd.DataFrame, member: int) -> Figure:
 def _phases(rows: pd.DataFrame) -> pd.DataFrame | None:
     try:
         return spread(rows, ["phase"], "")
-    except ValueError:
+    except MissingRows:
         return None
 
 
