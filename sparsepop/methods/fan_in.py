@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from sparsepop.masks import top_mask
+from sparsepop.masks import prunable_names, top_mask
 from sparsepop.methods.base import Method
 
 if TYPE_CHECKING:
@@ -18,13 +18,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MinFanIn(Method):
-    """Give every output unit of `layers` (default: the classifier) at least `least` alive weights, by moving
-    weights within the layer: no count changes. Stands after the methods that change masks.
+    """Give every output unit of `layers` (default: the classifier, the model's last layer) at least `least`
+    alive weights, by moving weights within the layer: no count changes. Stands after the methods that change
+    masks.
 
     At extreme sparsity whole classes lose their last weight otherwise: of the 51,200 classifier weights of a
     ResNet-34 for 100 classes some 140 are left at 99.99%. New weights go where the gradient is largest, or
     anywhere while there is none; the smallest of units with more than `least` make room. No paper has it.
-    ValueError where a layer has too few weights alive for all of its units.
+    ValueError where a layer has too few weights alive for all of its units, or the classifier is kept dense
+    and no `layers` are named.
     """
 
     least: int = 1
@@ -50,7 +52,7 @@ class MinFanIn(Method):
     def _repair(self, member: Member, score: Callable[[nn.Parameter], Tensor]) -> None:
         masks = member.masks
         new = {}
-        for name in self.layers or list(masks.params)[-1:]:
+        for name in self.layers or [_classifier(member)]:
             if name not in masks.params:
                 raise ValueError(
                     f"no prunable layer is called {name!r}: use one of {', '.join(masks.params)}"
@@ -72,6 +74,18 @@ class MinFanIn(Method):
     def _noise(self, member: Member) -> Callable[[nn.Parameter], Tensor]:
         generator = member.generator("fan-in")
         return lambda param: torch.rand(param.shape, generator=generator).to(param.device)
+
+
+def _classifier(member: Member) -> str:
+    dense = set(member.recipe.keep_dense) & set(prunable_names(member.model))
+    known = member.masks.params.keys() | dense
+    names = [name for name, _ in member.model.named_parameters() if name in known]
+    if names[-1] in dense:
+        raise ValueError(
+            f"the classifier {names[-1]} is kept dense, so each of its units has all its weights: name the "
+            "`layers` that shall have a smallest fan-in, or leave MinFanIn out"
+        )
+    return names[-1]
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -216,6 +217,16 @@ def test_the_floor_holds_after_every_update() -> None:
         assert int(living.masks.tensors["5.weight"].sum(1).min()) >= 1
     lasting = member(*rigl(0.0015, 12, fraction=0.9, interval=1))
     assert min(int(run(lasting, 1).masks.tensors["5.weight"].sum(1).min()) for _ in range(12)) == 0
+
+
+def test_without_layers_the_floor_is_the_classifiers_alone() -> None:
+    recipe = Recipe("lenet-300-100", 4, (*static(0.1), MinFanIn()), keep_dense=("5.weight",))
+    with pytest.raises(ValueError, match=r"classifier 5\.weight is kept dense.*name the `layers`"):
+        Member.build(recipe, 0, TASK)
+    named = replace(recipe, methods=(*static(0.1), MinFanIn(8, ("3.weight",))))
+    assert int(Member.build(named, 0, TASK).masks.tensors["3.weight"].sum(1).min()) >= 8
+    kept = replace(recipe, methods=(*static(0.01), MinFanIn()), keep_dense=("1.weight", "3.bias"))
+    assert int(Member.build(kept, 0, TASK).masks.tensors["5.weight"].sum(1).min()) >= 1
 
 
 @pytest.mark.parametrize(
