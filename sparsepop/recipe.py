@@ -69,6 +69,20 @@ class Recipe:
         """The density at the end, at which members are compared."""
         return self.density_at(self.steps)
 
+    def density_of(self, score: str) -> float | None:
+        """The density at which the number `score` is measured, whatever a member's own; None for one that
+        speaks of the network as it is.
+        """
+        found = (method.density_of(score) for method in self.methods)
+        return next((density for density in found if density is not None), None)
+
+    def learns_density(self, step: int) -> bool:
+        """Whether the density after `step` steps is what training makes of it: that of a soft method with no
+        other behind it that promises one.
+        """
+        promised = any(method.density_at(step) is not None for method in self.methods)
+        return not promised and any(method.soft for method in self.methods)
+
     def _check_method(self, method: Method) -> None:
         if not isinstance(method, Method):
             raise ValueError(f"methods must hold Method objects, got {method!r}")

@@ -1,7 +1,8 @@
 """HALO: a population searches xi and psi; members are compared by the accuracy that a cut to 5% leaves them.
 
 Before the cut all are dense, and validation accuracy would favour those that shrink nothing: the score is
-what the same cut, made at that report, would leave; after the cut, at 9/10 of training, they are one number.
+what the same cut, made at that report, would leave. The cut itself comes after the last exchange, so that
+every xi and psi that is taken over is used.
 """
 
 from pathlib import PurePath
@@ -20,17 +21,17 @@ SPACE: Space = {"xi": LogUniform(1e-7, 1e-3), "psi": LogUniform(3e-4, 1e-2)}
 
 
 def experiment(data: str = "digits", epochs: int = 100, smoke: bool = False) -> Experiment:
-    """Eight members in ten generations; --smoke: two members, two epochs."""
+    """Eight members in ten generations; --smoke: two members, three epochs."""
     name = PurePath(data).name
     model = "lenet-300-100" if name in ("digits", "mnist") else "resnet-20"
-    steps = open_data(data).steps_per_epoch(64) * (2 if smoke else epochs)
-    lr, factor = halo_rates(0.1, (steps // 2, steps * 3 // 4))
-    seen = (Cut(DENSITY, steps * 9 // 10), AtDensity((DENSITY,)), NearZero())
+    generation = max(2, open_data(data).steps_per_epoch(64) * (3 if smoke else epochs) // 10)
+    lr, factor = halo_rates(0.1, (5 * generation, 15 * generation // 2))
+    seen = (Cut(DENSITY, 9 * generation + generation // 2), AtDensity((DENSITY,)), NearZero())
 
     def recipe(hp: dict[str, Any]) -> Recipe:
         halo = Halo(hp["xi"], hp["psi"], lr_factor=factor)
         dense = ("fc.weight",) if model == "resnet-20" else ()
-        return Recipe(model, steps, (halo, *seen), SGD(lr), batch=64, keep_dense=dense)
+        return Recipe(model, 10 * generation, (halo, *seen), SGD(lr), batch=64, keep_dense=dense)
 
     score, search = f"accuracy_at_{DENSITY:g}", PBT(SPACE, members=2 if smoke else 8)
-    return Experiment(f"halo-{name}", recipe, data, search, steps // (2 if smoke else 10), score)
+    return Experiment(f"halo-{name}", recipe, data, search, generation, score)

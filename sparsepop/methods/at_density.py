@@ -25,8 +25,9 @@ class AtDensity(Method):
 
     It makes members whose density is not yet that of the end comparable: a population names one of these
     numbers as its score. Where no more than that are alive already it is the plain validation accuracy.
-    For networks whose forward pass uses weights as they are (penalised or dense ones). Costs one pass over
-    the validation split and one ranking of all weights for each density and report.
+    For networks whose forward pass uses the weights alive as they are: penalised or dense ones, and those
+    with `Thresholds`, where weights that a cut would bring back into a layer are left out. Costs one pass
+    over the validation split and one ranking of all weights for each density and report.
     """
 
     densities: tuple[float, ...]
@@ -41,8 +42,15 @@ class AtDensity(Method):
         numbers = {}
         for density in self.densities:
             with pruned(member, density, self.scope):
-                numbers[f"accuracy_at_{density:g}"] = evaluate(member, validation()).accuracy
+                numbers[_name(density)] = evaluate(member, validation()).accuracy
         return numbers
+
+    def density_of(self, number: str) -> float | None:
+        return {_name(density): density for density in self.densities}.get(number)
+
+
+def _name(density: float) -> str:
+    return f"accuracy_at_{density:g}"
 
 
 @contextmanager

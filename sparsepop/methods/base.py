@@ -87,6 +87,12 @@ class Method:
         """
         return {}
 
+    def density_of(self, number: str) -> float | None:
+        """The density at which this method measures `number`, one of its own, whatever is alive; None for all
+        that speak of the network as it is.
+        """
+        return None
+
     def finish(self, member: Member, data: Batches) -> None:
         """Leave a plain network with its masks; training `data` is there to re-estimate statistics."""
 

@@ -15,7 +15,7 @@ _FLOAT = "$float"
 @dataclass(frozen=True)
 class Post:
     """What a member says of itself at the end of a generation; a missing or non-finite score means
-    diverged."""
+    diverged. `density` is the one that the score speaks of, at which members are compared."""
 
     member: int
     generation: int

@@ -84,7 +84,8 @@ def check_experiment(experiment: Experiment) -> int:
     if wrong := [recipe for recipe in recipes if not isinstance(recipe, Recipe)]:
         raise ConfigError(f"recipe(hp) gives a {type(wrong[0]).__name__}: return a sparsepop.recipe.Recipe")
     generations = min(-(-recipe.steps // experiment.generation) for recipe in recipes)
-    if reason := impossible(experiment.search, generations) or unlike(experiment, recipes):
+    search = experiment.search
+    if reason := impossible(search, generations) or unlike(experiment, recipes) or apart(experiment, recipes):
         raise ConfigError(reason)
     try:
         rounds_of(experiment)
@@ -112,6 +113,21 @@ def _shared(recipe: Recipe, name: str) -> Any:
     if name == "methods":  # a state holds what each of them remembers, in their order
         return ", ".join(type(method).__name__ for method in recipe.methods) or "none"
     return getattr(recipe, name)
+
+
+def apart(experiment: Experiment, recipes: Iterable[Recipe]) -> str | None:
+    """Why no two members of a population would ever meet at one density, or None when they do."""
+    if not isinstance(experiment.search, PBT):
+        return None
+    for recipe in recipes:
+        last = (recipe.steps - 1) // experiment.generation * experiment.generation
+        if recipe.learns_density(last) and recipe.density_of(experiment.score) is None:
+            return (
+                f"density is still learned at the last exchange (step {last}), so no two members would be "
+                f"compared by {experiment.score}: give the recipe AtDensity((0.05,)) and the experiment "
+                "score='accuracy_at_0.05', or a Cut by that step"
+            )
+    return None
 
 
 def _build(experiment: Experiment, recipes: Iterable[Recipe]) -> int:

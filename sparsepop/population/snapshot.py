@@ -21,7 +21,8 @@ from sparsepop.population.messages import Post
 @dataclass(frozen=True)
 class Snapshot:
     """What a member had at the end of a generation: its state (with its lineage) and hyperparameters, how it
-    did there, and what it has spent so far (device-seconds, FLOPs)."""
+    did there (at the density that its score speaks of), and what it has spent so far (device-seconds,
+    FLOPs)."""
 
     member: int
     generation: int

@@ -214,13 +214,18 @@ class MemberTrial:
             generation=self.generation,
             step=step,
             score=score,
-            density=self.member.masks.density,
+            density=self._compared_at(),
             hp=self.hp,
             state={**self.member.state(), LINEAGE: self.lineage},
             seconds=self.member.seconds,
             spent_flops=self.member.train_flops,
             accuracy=accuracy,
         )
+
+    def _compared_at(self) -> float:
+        """The density that this member's score speaks of."""
+        stated = self.member.recipe.density_of(self.job.experiment.score)
+        return self.member.masks.density if stated is None else stated
 
     def _post(self, snapshot: Snapshot, *, share: bool = True) -> None:
         if self.job.exchange is not None and self.ranks.leads:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sparsepop.member import Member
-from sparsepop.methods import AtDensity, Cut, Halo, Static
+from sparsepop.methods import AtDensity, Cut, Halo, Method, Static, Thresholds
 from sparsepop.optim import SGD
 from sparsepop.recipe import Recipe
 from sparsepop.train import Report, train
@@ -33,10 +33,24 @@ def test_it_is_what_the_cut_leaves(density: float, scope: str) -> None:
     assert foreseen.validation.accuracy != cut.validation.accuracy
 
 
-def last_report(method: AtDensity | Cut) -> Report:
-    member = Member.build(replace(RECIPE, methods=(Halo(1e-5, 1e-3), method)), 1, TASK)
+def test_it_is_what_the_cut_leaves_of_what_thresholds_have_left() -> None:
+    soft = Thresholds(0.02)
+    foreseen = last_report(AtDensity((0.1,)), soft)
+    cut = last_report(Cut(0.1, 12), soft)
+    assert 0.1 < foreseen.density < 1.0
+    assert foreseen.numbers["accuracy_at_0.1"] == cut.validation.accuracy
+    assert foreseen.validation.accuracy != cut.validation.accuracy
+
+
+def last_report(method: AtDensity | Cut, soft: Method = RECIPE.methods[0]) -> Report:
+    member = Member.build(replace(RECIPE, methods=(soft, method)), 1, TASK)
     (report,) = train(member, Many(), every=12)
     return report
+
+
+def test_a_recipe_knows_which_numbers_speak_of_a_density() -> None:
+    found = {name: RECIPE.density_of(name) for name in ("accuracy_at_0.3", "accuracy_at_1", "train_loss")}
+    assert found == {"accuracy_at_0.3": 0.3, "accuracy_at_1": 1.0, "train_loss": None}
 
 
 def test_nothing_of_the_member_changes() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from sparsepop.config import ConfigError
 from sparsepop.experiment import PARTITION, PBT, Experiment, Grid, PartitionParallel, Resources, Sampled
-from sparsepop.methods import AtDensity, gmp
+from sparsepop.methods import AtDensity, Cut, Method, Thresholds, gmp
 from sparsepop.optim import SGD
 from sparsepop.population.preflight import (
     begin,
@@ -97,6 +97,20 @@ def test_a_score_may_be_a_number_that_takes_images() -> None:
     check_experiment(experiment(recipe=seen, score="accuracy_at_0.05"))
     with pytest.raises(ConfigError, match=r"'accuracy_at_0\.1'.*accuracy_at_0\.05"):
         check_experiment(experiment(recipe=seen, score="accuracy_at_0.1"))
+
+
+def learned(score: str, *more: Method) -> Experiment:
+    return experiment(recipe=with_recipe(methods=(Thresholds(0.01), *more)), score=score)
+
+
+def test_learned_densities_need_a_score_that_does_not_ask_for_them() -> None:
+    """The last exchange is at step 24."""
+    for methods in ((), (AtDensity((0.05,)),), (Cut(0.05, 25),)):
+        with pytest.raises(ConfigError, match=r"exchange \(step 24\).*AtDensity.*Cut by that step"):
+            check_experiment(learned("validation_accuracy", *methods))
+    check_experiment(learned("accuracy_at_0.05", AtDensity((0.05,))))
+    check_experiment(learned("validation_accuracy", Cut(0.05, 24)))
+    check_experiment(replace(learned("validation_accuracy"), search=Sampled(SPACE, 2)))
 
 
 def test_too_long_a_generation_never_exchanges() -> None:
