@@ -48,7 +48,9 @@ def recall(memory: dict[str, Any], member: Member) -> Iterator[CheapTicket]:
 
 
 def _unpacked(step: int, packed: dict[str, dict[str, Tensor]], member: Member) -> CheapTicket:
-    masks = {name: unpack_bits(packed["masks"][name], shape) for name, shape in member.masks.shapes.items()}
+    # by the names of then: layers may have got weights of their own since
+    shapes = member.masks.shapes
+    masks = {name: unpack_bits(bits, shapes[name]) for name, bits in packed["masks"].items()}
     weights = {}
     for name, mask in masks.items():
         values = packed["weights"][name]

@@ -10,12 +10,17 @@ from typing import Any
 import pytest
 import torch
 
+from sparsepop.experiment import Grid
 from sparsepop.member import Member
+from sparsepop.methods import east, gap, sup_tickets
+from sparsepop.optim import SGD
 from sparsepop.population import harvest as module
 from sparsepop.population.ancestry import LINEAGE
 from sparsepop.population.preflight import begin
 from sparsepop.population.trial import MemberTrial
+from sparsepop.recipe import Recipe
 from sparsepop.results import ancestors, read
+from sparsepop.schedule import Triangular, TwoPhases
 from sparsepop.storage import Storage
 from sparsepop.tickets import FOLDER, Provenance, Ticket, TicketStore, load, take
 from tests.test_population.worlds import GENERATION, STEPS, World, experiment
@@ -104,6 +109,21 @@ def test_running_it_again_adds_nothing(world: World) -> None:
     before = read(world.storage, "tickets")
     assert not World(experiment(), world.storage).run().errors
     assert read(world.storage, "tickets").equals(before)
+
+
+@pytest.mark.parametrize("base", ["east", "gap"])
+def test_sup_tickets_of_any_base_end_with_a_ticket(tmp_path: Path, base: str) -> None:
+    def cycling(hp: dict[str, Any]) -> Recipe:
+        phases = TwoPhases(16, 8, 2)
+        first = east(0.1, 16, cycles=1, cyclic_interval=2, interval=4) if base == "east" else gap(0.1, 16)
+        lr = Triangular(0.001, 0.05, phases, 0.05)
+        return Recipe("resnet-20-w4", STEPS, sup_tickets(first, phases), SGD(lr), batch=32)
+
+    settings, storage = experiment(Grid({}), recipe=cycling), Storage(str(tmp_path / "small"))
+    begin(settings, storage, fresh=False)
+    assert not World(settings, storage).run().errors
+    assert read(storage, "members")["status"].tolist() == ["done"]
+    assert len(read(storage, "tickets")) == 1
 
 
 def not_plain(*_: Any) -> Ticket:
