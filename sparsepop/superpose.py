@@ -63,7 +63,9 @@ def _run(flags: argparse.Namespace) -> None:
 
 
 def _chosen(store: TicketStore, flags: argparse.Namespace) -> list[Ticket]:
-    """The tickets named by id; else those of one kind, of the members named or of all."""
+    """The tickets named by id; else those of one kind, of the members named or of all, each network once
+    however many members came to it.
+    """
     if flags.tickets:
         return [store.read(store.find(prefix)) for prefix in flags.tickets]
     frame = store.frame(kind=flags.kind)
@@ -76,7 +78,9 @@ def _chosen(store: TicketStore, flags: argparse.Namespace) -> list[Ticket]:
         raise FileNotFoundError(
             f"no tickets of kind {flags.kind!r} in {store.storage}: give the folder of a finished experiment"
         )
-    return [store.read(ticket) for ticket in frame["ticket"]]
+    rows = frame.drop_duplicates("ticket").astype({"member": "object"})
+    owners = zip(rows["ticket"], rows["member"].where(rows["member"].notna(), None), strict=True)
+    return [store.read(ticket, kind=flags.kind, member=member) for ticket, member in owners]
 
 
 def _setting(tickets: Sequence[Ticket], flags: argparse.Namespace) -> Setting:

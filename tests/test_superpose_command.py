@@ -28,10 +28,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Storage:
     """A population of three members that has ended."""
-    storage = Storage(str(tmp_path_factory.mktemp("finished") / "small"))
-    begin(experiment(), storage, fresh=False)
-    assert not World(experiment(), storage).run().errors
-    return storage
+    return ended(experiment(), tmp_path_factory.mktemp("finished"))
 
 
 def cycling(hp: dict[str, Any]) -> Recipe:
@@ -40,9 +37,16 @@ def cycling(hp: dict[str, Any]) -> Recipe:
     return Recipe("lenet-300-100", STEPS, methods, SGD(Triangular(0.001, hp["lr"], phases, 0.05)), batch=32)
 
 
-def cycles() -> Experiment:
-    """One member with Sup-tickets: three cheap tickets."""
-    return experiment(Grid({"lr": [0.05]}), recipe=cycling)
+def cycles(*rates: float) -> Experiment:
+    """A member with Sup-tickets, three cheap tickets, for each of the rates, of one seed."""
+    return experiment(Grid({"lr": list(rates)}), recipe=cycling)
+
+
+def ended(of: Experiment, folder: Path) -> Storage:
+    storage = Storage(str(folder / "small"))
+    begin(of, storage, fresh=False)
+    assert not World(of, storage).run().errors
+    return storage
 
 
 def call(storage: Storage, *flags: str) -> int:
@@ -97,9 +101,7 @@ def test_tickets_by_the_beginnings_of_their_ids(finished: Storage) -> None:
 
 
 def test_cheap_tickets_of_a_member_that_ran_cycles(tmp_path: Path) -> None:
-    storage = Storage(str(tmp_path / "small"))
-    begin(cycles(), storage, fresh=False)
-    assert not World(cycles(), storage).run().errors
+    storage = ended(cycles(0.05), tmp_path)
     frame = TicketStore.of_experiment(storage).frame(kind="cheap")
     assert frame["step"].tolist() == [16, 24, 32]
     assert call(storage, "--kind", "cheap", "--members", "0", "--no-recalibrate") == 0
@@ -108,6 +110,22 @@ def test_cheap_tickets_of_a_member_that_ran_cycles(tmp_path: Path) -> None:
     assert [row["ensemble"]] == own  # what the member itself has become
     events = read(storage, "events")
     assert events["kind"].tolist() == ["ticket"] * 3 + ["superpose"]
+
+
+def test_members_that_share_a_cheap_ticket_both_own_it(tmp_path: Path) -> None:
+    """Paired runs differ in their cycles alone: ticket 0 is one network."""
+    storage = ended(cycles(0.05, 0.2), tmp_path)
+    store = TicketStore.of_experiment(storage)
+    frame = store.frame(kind="cheap")
+    assert frame["step"].tolist() == [16, 24, 32] * 2
+    assert frame["member"].tolist() == [0] * 3 + [1] * 3
+    assert frame["ticket"].nunique() == 5
+    assert call(storage, "--kind", "cheap", "--members", "1", "--no-recalibrate") == 0
+    row = read(storage, "ensembles").iloc[-1]
+    assert row["tickets"] == frame["ticket"].tolist()[3:]
+    assert [row["ensemble"]] == store.frame(kind="member", member=1)["ticket"].tolist()
+    assert call(storage, "--kind", "cheap", "--how", "vote") == 0
+    assert len(read(storage, "ensembles").iloc[-1]["tickets"]) == 5
 
 
 @pytest.mark.parametrize(

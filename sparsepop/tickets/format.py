@@ -65,6 +65,18 @@ def read_header(data: bytes) -> dict[str, Any]:
     return _opened(data)[0]
 
 
+def owner_to_bytes(provenance: Provenance) -> bytes:
+    """A provenance alone as the bytes of a file: zlib-compressed JSON and its SHA-256."""
+    data = zlib.compress(json.dumps(dataclasses.asdict(_finite(provenance))).encode(), 9)
+    return data + hashlib.sha256(data).digest()
+
+
+def owner_from_bytes(data: bytes) -> Provenance:
+    """The provenance that `owner_to_bytes` wrote; DamagedTicket for anything else."""
+    _check_digest(data)
+    return provenance_of(json.loads(zlib.decompress(data[:-_DIGEST])))
+
+
 def _header(
     ticket: Ticket, weights: Mapping[str, np.ndarray], others: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
@@ -90,14 +102,18 @@ def _opened(data: bytes) -> tuple[dict[str, Any], memoryview]:
     """The header and the bytes of the arrays."""
     if len(data) < _START.size + _DIGEST or not data.startswith(_MAGIC):
         raise DamagedTicket("it is no ticket, or cut short")
-    if hashlib.sha256(data[:-_DIGEST]).digest() != data[-_DIGEST:]:
-        raise DamagedTicket("its bytes are not those that were written")
+    _check_digest(data)
     _, version, length = _START.unpack_from(data)
     if version != _VERSION:
         raise DamagedTicket(f"it has version {version} and this sparsepop reads {_VERSION}")
     body = _START.size + length
     header: dict[str, Any] = json.loads(zlib.decompress(data[_START.size : body]))
     return header, memoryview(data)[body:-_DIGEST]
+
+
+def _check_digest(data: bytes) -> None:
+    if hashlib.sha256(data[:-_DIGEST]).digest() != data[-_DIGEST:]:
+        raise DamagedTicket("its bytes are not those that were written")
 
 
 def _ticket(header: Mapping[str, Any], body: memoryview) -> Ticket:
@@ -111,11 +127,12 @@ def _ticket(header: Mapping[str, Any], body: memoryview) -> Ticket:
     others = {name: reader.array(dtype, shape) for name, dtype, shape in header["others"]}
     shape = tuple(header["shape"])
     return Ticket(
-        header["model"], shape, header["classes"], masks, weights, others, _provenance(header["provenance"])
+        header["model"], shape, header["classes"], masks, weights, others, provenance_of(header["provenance"])
     )
 
 
-def _provenance(saved: Mapping[str, Any]) -> Provenance:
+def provenance_of(saved: Mapping[str, Any]) -> Provenance:
+    """The provenance that a header holds as JSON."""
     lists = {"lineage": tuple(map(tuple, saved["lineage"])), "parents": tuple(saved["parents"])}
     return Provenance(**{**saved, **lists})
 

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import chain
 from typing import Any, TypeVar
 
 import pandas as pd
 
 from sparsepop.storage import Storage
-from sparsepop.tickets.format import DamagedTicket, from_bytes, read_header, to_bytes
-from sparsepop.tickets.ticket import Ticket
+from sparsepop.tickets.format import (
+    DamagedTicket,
+    from_bytes,
+    owner_from_bytes,
+    owner_to_bytes,
+    provenance_of,
+    read_header,
+    to_bytes,
+)
+from sparsepop.tickets.ticket import Provenance, Ticket
 
 FOLDER = "tickets-store"  # where an experiment keeps its tickets; `tickets` is the table that lists them
-_ENDING = ".ticket"
+_ENDING, _OWNER = ".ticket", ".owner"
 _ID = re.compile("[0-9a-f]{32}")
 _READERS = 16
 _TYPES = {
@@ -27,7 +38,11 @@ _Result = TypeVar("_Result")
 
 
 class TicketStore:
-    """The tickets in one folder of a storage, each in a file named by its id."""
+    """The tickets in one folder of a storage, each in a file named by its id.
+
+    Members may come to one network, as paired runs do before they part: it is kept once, with the provenance
+    of its first owner, and beside it lies a small file for each further one.
+    """
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
@@ -42,26 +57,40 @@ class TicketStore:
         return f"{ticket}{_ENDING}"
 
     def write(self, ticket: Ticket) -> str:
-        """Keep a ticket, atomically; returns its id. One that is there already stays as it is, with the
-        provenance that it came with first, unless its file is damaged: then it is replaced.
+        """Keep a ticket, atomically; returns its id. A network that is there already stays as it is, unless
+        its file is damaged: then it is replaced. A further owner of it is kept too, each once.
         """
         data = to_bytes(ticket)
         try:
             self.storage.write(self.path(ticket.id), data, exclusive=True)
         except FileExistsError:
-            try:
-                self.read(ticket.id)
-            except DamagedTicket:
-                self.storage.write(self.path(ticket.id), data)
+            self._write_again(ticket, data)
         return ticket.id
 
-    def read(self, ticket: str) -> Ticket:
-        """The ticket of this id. Raises FileNotFoundError when there is none, and DamagedTicket, naming the
-        file, when its content is not what was written.
+    def _write_again(self, ticket: Ticket, data: bytes) -> None:
+        try:
+            first = self.read(ticket.id).provenance
+        except DamagedTicket:
+            self.storage.write(self.path(ticket.id), data)
+            return
+        source = ticket.provenance
+        if source.owner != first.owner:
+            self.storage.write(f"{ticket.id}-{source.owner}{_OWNER}", owner_to_bytes(source))
+
+    def read(self, ticket: str, **wanted: Any) -> Ticket:
+        """The ticket of this id, with the provenance of its first owner, or of the first that has what is
+        `wanted` (`kind="cheap"`, `member=3`). Raises FileNotFoundError when there is none, and DamagedTicket,
+        naming the file, when its content is not what was written.
         """
         if not _ID.fullmatch(ticket) or not self.storage.exists(self.path(ticket)):
             raise FileNotFoundError(f"no ticket {ticket!r} in {self.storage}: check the id")
-        return self._checked(ticket, from_bytes, lambda found: found.id)
+        found = self._checked(ticket, from_bytes, lambda found: found.id)
+        if not wanted:
+            return found
+        for source in self._owners(found.provenance, self._beside().get(ticket, [])):
+            if all(getattr(source, name) == value for name, value in wanted.items()):
+                return replace(found, provenance=source)
+        raise FileNotFoundError(f"no owner of ticket {ticket!r} in {self.storage} has {wanted}: see frame()")
 
     def find(self, prefix: str) -> str:
         """The id that begins with `prefix`; ValueError when there is none, or more than one."""
@@ -76,13 +105,15 @@ class TicketStore:
         return [name.removesuffix(_ENDING) for name in self.storage.names() if name.endswith(_ENDING)]
 
     def frame(self, **wanted: Any) -> pd.DataFrame:
-        """One row per ticket, sorted by member and step, with a fresh index: id, kind, network, provenance,
-        size, and a column for every metric and cost that any of them has. Keywords keep the rows that hold
-        these values (`kind="member"`, `member=3`). Raises DamagedTicket as `read` does, ValueError for a
-        keyword that is no column.
+        """One row per ticket and owner, sorted by member and step, with a fresh index: id, kind, network,
+        provenance, size, and a column for every metric and cost that any of them has. Keywords keep the rows
+        that hold these values (`kind="member"`, `member=3`). Raises DamagedTicket as `read` does, ValueError
+        for a keyword that is no column.
         """
+        beside = self._beside()
         with ThreadPoolExecutor(_READERS) as pool:
-            rows = list(pool.map(self._row, self.ids()))
+            found = pool.map(lambda ticket: self._rows(ticket, beside.get(ticket, [])), self.ids())
+            rows = list(chain.from_iterable(found))
         numbers = {name: "float64" for row in rows for name in row if name not in _TYPES}
         frame = pd.DataFrame(rows, columns=[*_TYPES, *numbers]).astype({**_TYPES, **numbers})
         for name, value in wanted.items():
@@ -91,29 +122,57 @@ class TicketStore:
             frame = frame[(frame[name] == value).fillna(False)]
         return frame.sort_values(["member", "step", "ticket"], kind="stable", ignore_index=True)
 
-    def _row(self, ticket: str) -> dict[str, Any]:
+    def _rows(self, ticket: str, beside: list[str]) -> list[dict[str, Any]]:
         size, header = self._checked(ticket, _sized_header, lambda found: found[1]["id"])
-        source = header["provenance"]
         total = sum(math.prod(shape) for _, _, shape, _ in header["prunable"])
         alive = sum(count for *_, count in header["prunable"])
-        kept = {name: source[name] for name in _TYPES if name in source}
         about = {"ticket": ticket, "model": header["model"], "bytes": size, "density": alive / total}
-        return {**source["ledger"], **source["metrics"], **kept, **about, "alive": alive, "prunable": total}
+        about |= {"alive": alive, "prunable": total}
+        owners = self._owners(provenance_of(header["provenance"]), beside)
+        return [{**source.ledger, **source.metrics, **_told(source), **about} for source in owners]
+
+    def _owners(self, first: Provenance, beside: list[str]) -> Iterator[Provenance]:
+        """The first owner, and those in the files `beside` its ticket."""
+        yield first
+        for path in beside:
+            source = self._opened(path, owner_from_bytes)
+            if source.owner != first.owner:
+                yield source
+
+    def _beside(self) -> dict[str, list[str]]:
+        """The files of further owners, sorted, by ticket."""
+        found = defaultdict(list)
+        for name in self.storage.names():
+            if name.endswith(_OWNER):
+                found[name.partition("-")[0]].append(name)
+        return found
 
     def _checked(
         self, ticket: str, open_it: Callable[[bytes], _Result], name: Callable[[_Result], str]
     ) -> _Result:
-        path = f"{self.storage}/{self.path(ticket)}"
-        try:
-            found = open_it(self.storage.read(self.path(ticket)))
+        def checked(data: bytes) -> _Result:
+            found = open_it(data)
             if name(found) != ticket:
                 raise DamagedTicket(f"it holds ticket {name(found)}")
+            return found
+
+        return self._opened(self.path(ticket), checked)
+
+    def _opened(self, path: str, open_it: Callable[[bytes], _Result]) -> _Result:
+        try:
+            return open_it(self.storage.read(path))
         except DamagedTicket as error:
+            where = f"{self.storage}/{path}"
             raise DamagedTicket(
-                f"{path} is damaged ({error}): restore the file, or remove it to go on without it"
+                f"{where} is damaged ({error}): restore the file, or remove it to go on without it"
             ) from error
-        return found
 
 
 def _sized_header(data: bytes) -> tuple[int, dict[str, Any]]:
     return len(data), read_header(data)
+
+
+def _told(source: Provenance) -> dict[str, Any]:
+    """What the columns say of an owner."""
+    known = {name: getattr(source, name) for name in _TYPES if hasattr(source, name)}
+    return {**known, "parents": list(source.parents)}

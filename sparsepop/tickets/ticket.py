@@ -35,6 +35,14 @@ class Provenance:
     metrics: Mapping[str, float] = field(default_factory=dict)
     time: str = ""
 
+    @property
+    def owner(self) -> str:
+        """16 hexadecimal digits of who came to the network, when, and how: equal however often it is told,
+        whatever that cost and scored.
+        """
+        who = [self.kind, self.experiment, self.data, self.member, self.step, list(self.parents)]
+        return hashlib.sha256(json.dumps(who).encode()).hexdigest()[:16]
+
 
 @dataclass(frozen=True, eq=False)
 class Ticket:

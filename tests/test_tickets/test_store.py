@@ -24,11 +24,38 @@ def test_what_is_written_is_read(store: TicketStore) -> None:
     assert store.ids() == [ticket.id]
 
 
-def test_the_same_network_is_kept_once_with_its_first_history(store: TicketStore) -> None:
-    first, again = (made(provenance=Provenance(member=member)) for member in (1, 2))
-    assert store.write(first) == store.write(again)
-    assert len(store.ids()) == 1
-    assert store.read(first.id).provenance.member == 1
+def test_the_same_network_is_kept_once_with_all_its_owners(store: TicketStore) -> None:
+    first, again = (made(provenance=Provenance(member=member, kind="cheap")) for member in (1, 2))
+    assert store.write(first) == store.write(again) == store.write(again)
+    assert store.ids() == [first.id]
+    assert store.frame()["member"].tolist() == [1, 2]
+    assert store.frame(member=2)["ticket"].tolist() == [first.id]
+    assert store.frame(member=2)["bytes"].tolist() == store.frame(member=1)["bytes"].tolist()
+    assert store.read(first.id).provenance == first.provenance
+    assert store.read(first.id, member=2).provenance == again.provenance
+    with pytest.raises(FileNotFoundError, match="no owner of ticket"):
+        store.read(first.id, member=3)
+
+
+def test_an_owner_that_comes_again_is_no_other(store: TicketStore) -> None:
+    for time, score in (("1", 0.5), ("2", 0.6)):
+        for member in (1, 2):
+            source = Provenance(member=member, time=time, metrics={"score": score})
+            store.write(made(provenance=source))
+    assert store.frame()["member"].tolist() == [1, 2]
+    assert store.frame()["score"].tolist() == [0.5, 0.6]
+
+
+def test_a_damaged_owner_is_named(store: TicketStore) -> None:
+    for member in (1, 2):
+        ticket = store.write(made(provenance=Provenance(member=member)))
+    (path,) = Path(store.storage.root).glob("*.owner")
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(DamagedTicket, match=str(path)):
+        store.frame()
+    assert store.read(ticket).provenance.member == 1
+    store.write(made(provenance=Provenance(member=2)))
+    assert store.frame()["member"].tolist() == [1, 2]
 
 
 @pytest.mark.parametrize("damage", [b"", b"SPTICKET and no more", b"x" * 5000])
