@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MethodType
 from typing import Any, TypeVar
@@ -98,6 +99,20 @@ class Ranks:
         if self.world > 1:
             for buffer in model.buffers():
                 dist.broadcast(buffer, src=0)
+
+
+@contextmanager
+def unsynchronised(model: nn.Module) -> Iterator[None]:
+    """BatchNorms count their own process's batch alone meanwhile, whatever `Ranks.wrap` made of them: for
+    batches that all processes see whole, which synchronised ones would count once for each.
+    """
+    norms = [part for part in model.modules() if isinstance(part, _BATCH_NORMS) and "forward" in vars(part)]
+    synchronised = [vars(norm).pop("forward") for norm in norms]
+    try:
+        yield
+    finally:
+        for norm, forward in zip(norms, synchronised, strict=True):
+            norm.forward = forward  # type: ignore[method-assign]
 
 
 class _Total(torch.autograd.Function):

@@ -43,6 +43,7 @@ RECIPES = {
     "granet": exact(CASES["granet"].recipe),
     "dense": exact(CASES["dense"].recipe),
     "gmp-late": exact(CASES["gmp-late"].recipe),
+    "sup-tickets": exact(CASES["sup-tickets"].recipe),
 }
 
 

@@ -22,6 +22,7 @@ from sparsepop.methods.base import Batches, Method
 from sparsepop.methods.cheap import CheapTicket, recall, remember
 from sparsepop.outputs import evaluate, own_part
 from sparsepop.overlaps import density_of, occurrences, overlap, shared
+from sparsepop.ranks import unsynchronised
 from sparsepop.schedule import TwoPhases
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ class Superpose(Method):
         batches = (
             data.batch(member.seed, step, recipe.batch, augment=recipe.augment)[0] for step in range(steps)
         )
-        with member.autocast():
+        with member.autocast(), unsynchronised(member.model):
             recalibrate(member.model, map(member.prepare, batches))
         member.train_flops += member.forward_flops * recipe.batch * steps
 
