@@ -1,5 +1,6 @@
 """Random search over grow-and-prune at 95% sparsity: partitions, epochs for each, order; equal lengths."""
 
+from pathlib import PurePath
 from typing import Any
 
 from sparsepop.data import open_data
@@ -31,4 +32,4 @@ def experiment(data: str = "digits", epochs: int = 40, smoke: bool = False) -> E
         return Recipe("wrn-10-1", steps, methods, SGD(rate, weight_decay=5e-4), clip=1.0)
 
     search = Sampled(SPACE, members=2 if smoke else 8)
-    return Experiment("gap", recipe, data, search, generation=max(1, steps // 10))
+    return Experiment(f"gap-{PurePath(data).name}", recipe, data, search, generation=max(1, steps // 10))

@@ -1,4 +1,4 @@
-"""C-GaP beside RigL, GMP, AC/DC and one-shot, at equal epochs and at C-GaP's training FLOPs; three seeds."""
+"""C-GaP beside RigL, GMP, AC/DC and one-shot, at equal epochs and at equal weight-steps; three seeds."""
 
 from pathlib import PurePath
 from statistics import mean
@@ -16,7 +16,7 @@ RUNS = [("gap", "epochs"), *((name, budget) for name in OTHERS for budget in ("e
 
 
 def experiment(data: str = "digits", epochs: int = 20, smoke: bool = False) -> Experiment:
-    """90, 95 and 99% sparsity. --smoke: epochs of five steps, one seed."""
+    """90, 95, 99% sparsity; `flops`: equal sums of alive weights over steps. --smoke: epochs of five steps."""
     name, epoch = PurePath(data).name, 5 if smoke else open_data(data).steps_per_epoch(128)
     model, parts = ("resnet-20", 4) if name == "cifar10" else ("lenet-300-100", 3)
     equal, tail = epochs * epoch, round(0.15 * epochs) * epoch
@@ -37,4 +37,4 @@ def experiment(data: str = "digits", epochs: int = 20, smoke: bool = False) -> E
         )
 
     grid = Grid({"density": [0.1, 0.05, 0.01], "run": RUNS}, 1 if smoke else 3)
-    return Experiment(f"gap-equal-{name}", recipe, data, grid, generation=equal)
+    return Experiment(f"gap-equal-{name}", recipe, data, grid, generation=epoch)

@@ -26,7 +26,7 @@ def experiment(
     parts, rounds, warm = (2, 2, 1) if smoke else (parts, rounds, 4)
     length = 5 if smoke else epochs * open_data(data).steps_per_epoch(128)
     phases = Phases.regular(length, rounds, warm * length)
-    steps, model = phases.end + 3 * length, MODELS.get(PurePath(data).name, "wrn-10-1")
+    steps, name = phases.end + 3 * length, PurePath(data).name
 
     def falling(steps: int) -> Warmup:
         return Warmup(Cosine(0.1, 0.0, steps), length // 4)
@@ -35,6 +35,6 @@ def experiment(
         rate = Restarts(falling(length), length, rounds, falling(3 * length))
         rate = Restarts(falling(warm * length), warm * length, 1, rate)
         methods = parallel_gap(density, phases, hp[PARTITION], parts=parts)
-        return Recipe(model, steps, methods, SGD(rate, weight_decay=5e-4), clip=1.0)
+        return Recipe(MODELS.get(name, "wrn-10-1"), steps, methods, SGD(rate, weight_decay=5e-4), clip=1.0)
 
-    return Experiment("gap-parallel", recipe, data, PartitionParallel(parts), generation=length)
+    return Experiment(f"gap-parallel-{name}", recipe, data, PartitionParallel(parts), generation=length)

@@ -1,5 +1,6 @@
 """Population-based search over grow-and-prune at 95% sparsity: partitions, epochs for each, order, rate."""
 
+from pathlib import PurePath
 from typing import Any
 
 from sparsepop.data import open_data
@@ -34,4 +35,6 @@ def experiment(data: str = "digits", generations: int = 8, smoke: bool = False) 
         rate = Restarts(Cosine(hp["lr"], 0.0, length), length, end // length, Cosine(0.1, 0.0, steps - end))
         return Recipe("wrn-10-1", steps, methods, SGD(rate, weight_decay=5e-4), clip=1.0)
 
-    return Experiment("gap-search", recipe, data, PBT(SPACE, members=2 if smoke else 4), generation)
+    return Experiment(
+        f"gap-search-{PurePath(data).name}", recipe, data, PBT(SPACE, members=2 if smoke else 4), generation
+    )
