@@ -16,7 +16,7 @@ RUNS = [("gap", "epochs"), *((name, budget) for name in OTHERS for budget in ("e
 
 
 def experiment(data: str = "digits", epochs: int = 20, smoke: bool = False) -> Experiment:
-    """90, 95, 99% sparsity; `flops`: equal sums of alive weights over steps. --smoke: epochs of five steps."""
+    """90, 95, 99% sparsity; `flops`: equal sums of alive weights over steps. --smoke: five-step epochs."""
     name, epoch = PurePath(data).name, 5 if smoke else open_data(data).steps_per_epoch(128)
     model, parts = ("resnet-20", 4) if name == "cifar10" else ("lenet-300-100", 3)
     equal, tail = epochs * epoch, round(0.15 * epochs) * epoch
