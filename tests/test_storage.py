@@ -115,6 +115,15 @@ def test_the_probe_leaves_nothing(place: Storage) -> None:
     assert place.names() == []
 
 
+def test_the_probe_takes_the_folders_along_that_it_made(tmp_path: Path) -> None:
+    place = Storage(str(tmp_path / "runs" / "mine"))
+    place.check_writable()
+    assert list(tmp_path.iterdir()) == []
+    with place.no_new_folders():
+        place.write("kept", b"")
+    assert place.names() == ["kept"]
+
+
 def test_the_root_is_made_absolute_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert Storage("runs").root == str(tmp_path / "runs")

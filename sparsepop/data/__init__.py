@@ -19,7 +19,12 @@ from sparsepop.data.resident import Resident
 from sparsepop.data.sources import Decoded, Encoded, Pixels, Source
 from sparsepop.data.streamed import Streamed
 
-__all__ = ["KNOWN", "SPLITS", "Data", "Resident", "Streamed", "open_data"]
+__all__ = ["KNOWN", "SPLITS", "Data", "Resident", "Streamed", "data_home", "open_data"]
+
+
+def data_home() -> Path:
+    """Where data sets lie that are named: $SPARSEPOP_DATA or ~/.cache/sparsepop/data."""
+    return Path(os.environ.get("SPARSEPOP_DATA") or "~/.cache/sparsepop/data").expanduser()
 
 
 def open_data(
@@ -34,12 +39,12 @@ def open_data(
 
     A folder holds Parquet files in the layout of the Hugging Face hub, or class folders train/CLASS and
     test/CLASS or val/CLASS. Known names without a folder are downloaded into root, which defaults to
-    $SPARSEPOP_DATA or ~/.cache/sparsepop/data; decoded images are kept in its `.decoded`.
+    `data_home`; decoded images are kept in its `.decoded`.
     Sets of more than limit_bytes of decoded pixels are streamed. validation training images are held out
     (default: 10%, at most 5,000) by a choice that no seed changes.
     FileNotFoundError for a missing folder, ValueError for everything else that is wrong with the data.
     """
-    home = Path(root or os.environ.get("SPARSEPOP_DATA") or "~/.cache/sparsepop/data").expanduser()
+    home = Path(root).expanduser() if root else data_home()
     target = torch.device(device)
     if where == "digits":
         return Resident(digits(), target, validation)

@@ -12,6 +12,7 @@ from typing import Any
 from sparsepop.experiment import PBT, Exchanging
 from sparsepop.population import rules
 from sparsepop.population.messages import Assignment, Post, plain, revive
+from sparsepop.population.names import member_name, member_of
 from sparsepop.population.rounds import Merge, Outcome, Rounds, after, at_once, mergeable
 from sparsepop.population.standings import Standings
 from sparsepop.storage import Storage
@@ -266,10 +267,10 @@ def welcome(storage: Storage) -> None:
 
 
 def _tag(entry: Post | Assignment) -> str:
-    return f"g{entry.generation:04d}-m{entry.member:04d}"
+    return f"g{entry.generation:04d}-{member_name(entry.member)}"
 
 
 def _state(name: str) -> State:
     """Member and generation of a post, by the name of its file."""
-    generation, member = name.removeprefix("g").removesuffix(".json").split("-m")
-    return int(member), int(generation)
+    generation, member = name.removeprefix("g").removesuffix(".json").split("-")
+    return member_of(member), int(generation)

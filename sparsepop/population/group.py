@@ -18,6 +18,7 @@ from ray.util.queue import Empty, Queue
 
 from sparsepop.experiment import Start
 from sparsepop.population.job import Job
+from sparsepop.population.names import member_name
 from sparsepop.population.notice import own_node
 from sparsepop.population.states import StateFiles
 from sparsepop.population.trial import MemberTrial, Tell, watched
@@ -112,7 +113,7 @@ def _trainer(job: Job, start: Start, words: Queue, folder: str) -> TorchTrainer:
         ),
         run_config=RunConfig(
             # Train would go on from its own checkpoints under a name that it knows
-            name=f"{job.experiment.name}-m{start.member:04d}-{uuid4().hex[:8]}",
+            name=f"{job.experiment.name}-{member_name(start.member)}-{uuid4().hex[:8]}",
             storage_path=folder,
             failure_config=FailureConfig(max_failures=0, max_preemption_failures=0),
         ),
@@ -160,7 +161,7 @@ class _Place:
 
     def __init__(self, job: Job, member: int) -> None:
         self.storage = Storage(job.root)
-        self.path = f"places/m{member:04d}"
+        self.path = f"places/{member_name(member)}"
 
     def note(self) -> None:
         """Note the placement group that this worker runs in."""

@@ -20,6 +20,7 @@ from sparsepop.population.client import ActorClient
 from sparsepop.population.exchange import RayMerger, start_exchange
 from sparsepop.population.job import Job
 from sparsepop.population.loggers import made_loggers
+from sparsepop.population.names import member_name
 from sparsepop.population.places import CROWD, Places, plan_places
 from sparsepop.population.timetable import rounds_of
 from sparsepop.population.trial import run_member
@@ -184,4 +185,4 @@ def _tuner(
 
 
 def _trial_name(trial: Any) -> str:
-    return f"m{trial.config['member']:04d}"
+    return member_name(trial.config["member"])

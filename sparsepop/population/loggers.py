@@ -14,6 +14,7 @@ from ray.tune import Callback
 
 from sparsepop.config import ConfigError
 from sparsepop.experiment import Experiment
+from sparsepop.population.names import member_name
 from sparsepop.population.suggestions import start_of
 from sparsepop.storage import Storage
 
@@ -176,7 +177,7 @@ class Seen:
 
     def __init__(self, trial: Any, hp: Mapping[str, Any], folder: Path, experiment: str, run: str) -> None:
         self.trial = trial
-        self.name = f"m{trial.config['member']:04d}"
+        self.name = member_name(trial.config["member"])
         self.config = {"member": trial.config["member"], **hp}
         self.evaluated_params = self.config
         self.trial_id = f"{experiment}-{self.name}-{run}"  # each run of the command draws its own lines

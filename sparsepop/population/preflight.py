@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from sparsepop.config import ConfigError, check, describe
-from sparsepop.data import KNOWN, Data, open_data
+from sparsepop.data import KNOWN, Data, data_home, open_data
 from sparsepop.describe import differences
 from sparsepop.experiment import PBT, Experiment, Grid, PartitionParallel, Search
 from sparsepop.ledger import state_bytes
@@ -27,9 +25,9 @@ from sparsepop.population.timetable import rounds_of
 from sparsepop.population.tuned import check_tuned
 from sparsepop.recipe import Recipe
 from sparsepop.results import SCHEMAS
+from sparsepop.results.reader import NOTE
 from sparsepop.storage import Storage
 
-NOTE = "experiment.json"
 DELETING = "deleting"  # stands in the note while an earlier run's files go
 
 
@@ -69,9 +67,8 @@ def _sized(experiment: Experiment, members: int) -> Search:
 
 def located(where: str) -> str:
     """A data folder as an absolute path; the name of a data set as it is."""
-    home = Path(os.environ.get("SPARSEPOP_DATA") or "~/.cache/sparsepop/data").expanduser()
     folder = Path(where).expanduser()
-    named = where in KNOWN or (home / where).is_dir()
+    named = where in KNOWN or (data_home() / where).is_dir()
     return str(folder.resolve()) if not named and folder.is_dir() else where
 
 
@@ -177,7 +174,7 @@ def check_storage(experiment: Experiment, storage: Storage, *, fresh: bool, larg
     """Raise StorageError where nothing can be written or too little room is left for the members' states of
     about `largest` bytes each, ConfigError where something else lies already; leaves everything as it was."""
     check_room(storage, needed_bytes(len(experiment.starts()), largest))
-    _probe(storage)
+    storage.check_writable()
     if storage.exists(NOTE):
         noted = json.loads(storage.read(NOTE))
         if DELETING in noted and not fresh:
@@ -194,17 +191,6 @@ def check_storage(experiment: Experiment, storage: Storage, *, fresh: bool, larg
         raise ConfigError(
             f"{storage} holds {found[0]} and is no experiment: give this one another --name or --storage"
         )
-
-
-def _probe(storage: Storage) -> None:
-    root = Path(storage.root)
-    made = [folder for folder in (root, *root.parents) if not folder.exists()] if storage.local else []
-    try:
-        storage.check_writable()
-    finally:
-        for folder in made:
-            with suppress(OSError):
-                folder.rmdir()
 
 
 def begin(experiment: Experiment, storage: Storage, *, fresh: bool) -> None:

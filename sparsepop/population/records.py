@@ -15,6 +15,7 @@ import torch
 
 from sparsepop.describe import to_json
 from sparsepop.member import Member
+from sparsepop.population.names import member_name
 from sparsepop.results import Writer
 from sparsepop.storage import Storage
 from sparsepop.train import Report
@@ -106,14 +107,18 @@ def claim_attempt(storage: Storage, member: int) -> int:
     attempt = 1 + max(_attempts(storage, member), default=-1)
     while True:
         try:
-            storage.write(f"attempts/m{member:04d}/{attempt:04d}", b"", exclusive=True)
+            storage.write(f"{_attempts_at(member)}/{attempt:04d}", b"", exclusive=True)
             return attempt
         except FileExistsError:
             attempt += 1
 
 
 def _attempts(storage: Storage, member: int) -> list[int]:
-    return [int(name) for name in storage.names(f"attempts/m{member:04d}")]
+    return [int(name) for name in storage.names(_attempts_at(member))]
+
+
+def _attempts_at(member: int) -> str:
+    return f"attempts/{member_name(member)}"
 
 
 def report_row(report: Report) -> dict[str, Any]:

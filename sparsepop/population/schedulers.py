@@ -12,6 +12,7 @@ import pandas as pd
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+from sparsepop.population.names import member_name
 from sparsepop.population.records import record_stop
 from sparsepop.seeds import mix
 from sparsepop.storage import Storage
@@ -105,7 +106,7 @@ class Judge(FIFOScheduler):
 
     def _trial(self, controller: Any, member: int) -> Trial:
         if member not in self._known:
-            name = f"m{member:04d}"
+            name = member_name(member)
             self._known[member] = Trial("member", stub=True, trial_id=name, config={"member": member})
             with _numpy_seeded(mix(self.seed, member)):  # schedulers draw brackets from numpy's generator
                 self.inner.on_trial_add(controller, self._known[member])

@@ -10,6 +10,7 @@ from typing import Any
 from ray import tune
 from ray.tune.search import Searcher
 
+from sparsepop.population.names import member_name
 from sparsepop.population.suggestions import Suggestion, read_suggestions, write_suggestion
 from sparsepop.space import Choice, Domain, Integers, LogUniform, Space
 from sparsepop.storage import Storage
@@ -74,7 +75,7 @@ class Asked(Searcher):
             return Searcher.FINISHED
         member = self._waiting[0]
         if member not in self._stored:
-            answer = self.inner.suggest(_name(member))
+            answer = self.inner.suggest(member_name(member))
             if answer is None or answer == Searcher.FINISHED:
                 return answer
             self._asked.add(member)
@@ -101,13 +102,13 @@ class Asked(Searcher):
 
     def _ask_again(self, member: int, suggestion: Suggestion) -> None:
         self._tell_all(suggestion.told)
-        answer = self.inner.suggest(_name(member))
+        answer = self.inner.suggest(member_name(member))
         if answer is None or answer == Searcher.FINISHED:
             return
         if decoded(self.space, answer) == suggestion.hp:
             self._asked.add(member)
         else:
-            self.inner.on_trial_complete(_name(member), error=True)
+            self.inner.on_trial_complete(member_name(member), error=True)
 
     def _tell_all(self, members: Sequence[int] | Mapping[int, float]) -> None:
         for member in members:
@@ -120,14 +121,10 @@ class Asked(Searcher):
         if member in self._asked:
             self._asked.discard(member)
             result = None if failed else {METRIC: score}
-            self.inner.on_trial_complete(_name(member), result, error=failed)
+            self.inner.on_trial_complete(member_name(member), result, error=failed)
         elif not failed:
             with suppress(NotImplementedError):
                 self.inner.add_evaluated_point(encoded(self.space, self._stored[member].hp), score)
-
-
-def _name(member: int) -> str:
-    return f"m{member:04d}"
 
 
 def _sampler(domain: Domain) -> Any:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from sparsepop.storage import Storage, StorageError
+from sparsepop.storage import Storage, StorageError, temporary
 
 PATIENCE = 120.0  # seconds for all nodes together: each may have to start a process first
 SHOWN = 5  # nodes that a message names
@@ -104,19 +103,15 @@ def look(root: str, token: str, node: str) -> str:
 
 def _name(token: str, node: str = "driver") -> str:
     # hidden from lists; nobody asks before it is there, as a network file system may remember its absence
-    return f".{token}-{node}.tmp"
+    return temporary(f"{token}-{node}")
 
 
 @contextmanager
 def _probe(storage: Storage, token: str) -> Iterator[None]:
     """The driver's file, and no trace of it afterwards."""
-    root = Path(storage.root)
-    made = [folder for folder in (root, *root.parents) if not folder.exists()] if storage.local else []
-    storage.write(_name(token), token.encode())
-    try:
-        yield
-    finally:
-        storage.delete(_name(token))
-        for folder in made:
-            with suppress(OSError):
-                folder.rmdir()
+    with storage.no_new_folders():
+        storage.write(_name(token), token.encode())
+        try:
+            yield
+        finally:
+            storage.delete(_name(token))

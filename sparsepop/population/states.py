@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from sparsepop.population.names import member_name, member_of
 from sparsepop.storage import Storage
+
+_STATES = "states"
 
 
 class StateFiles:
@@ -37,18 +40,18 @@ class StateFiles:
 
     def generations(self, member: int) -> list[int]:
         """Generations at whose end a state of `member` was kept that is still there, newest first."""
-        names = self.storage.names(f"states/m{member:04d}")
+        names = self.storage.names(_folder(member))
         ends = (name[1:].removesuffix(".pt") for name in names if name.startswith("g"))
         return sorted(map(int, ends), reverse=True)
 
     def all(self) -> set[tuple[int, int]]:
         """(member, generation) of every state that is there."""
-        members = [int(name[1:]) for name in self.storage.names("states")]
+        members = [member_of(name) for name in self.storage.names(_STATES)]
         return {(member, generation) for member in members for generation in self.generations(member)}
 
     def path(self, member: int, generation: int) -> str:
         """Where a state lies in the experiment."""
-        return f"states/m{member:04d}/g{generation:04d}.pt"
+        return f"{_folder(member)}/g{generation:04d}.pt"
 
 
 def merged_path(group: int, generation: int) -> str:
@@ -68,4 +71,8 @@ def _merged(group: int) -> str:
 
 
 def _early(member: int) -> str:
-    return f"states/m{member:04d}/early.pt"
+    return f"{_folder(member)}/early.pt"
+
+
+def _folder(member: int) -> str:
+    return f"{_STATES}/{member_name(member)}"

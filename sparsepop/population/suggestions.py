@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sparsepop.experiment import Experiment, Start, Tuned
+from sparsepop.population.names import member_name, member_of
 from sparsepop.space import freeze
 from sparsepop.storage import Storage
 
@@ -34,7 +35,7 @@ def read_suggestion(storage: Storage, member: int) -> Suggestion:
 
 def read_suggestions(storage: Storage) -> dict[int, Suggestion]:
     """All suggestions by member, in the order in which they were made."""
-    members = [int(name[1:].removesuffix(".json")) for name in storage.names(_FOLDER)]
+    members = [member_of(name.removesuffix(".json")) for name in storage.names(_FOLDER)]
     return {member: read_suggestion(storage, member) for member in sorted(members)}
 
 
@@ -47,4 +48,4 @@ def start_of(experiment: Experiment, storage: Storage, member: int) -> Start:
 
 
 def _path(member: int) -> str:
-    return f"{_FOLDER}/m{member:04d}.json"
+    return f"{_FOLDER}/{member_name(member)}.json"

@@ -21,6 +21,7 @@ from sparsepop.storage import Storage
 
 Experiment: TypeAlias = "str | Path | Storage"
 
+NOTE = "experiment.json"  # in an experiment: what it is
 COMMAND = "command.txt"  # in an experiment: the command that last trained it
 _LISTINGS = 3
 _READERS = 16  # they fetch, one thread decodes: on object stores the time goes into waiting for small parts
@@ -36,7 +37,7 @@ def open_experiment(experiment: Experiment) -> Storage:
 def description(experiment: Experiment) -> dict[str, Any]:
     """What `experiment.json` says an experiment is; empty where nobody wrote it."""
     try:
-        return json.loads(open_experiment(experiment).read("experiment.json"))
+        return json.loads(open_experiment(experiment).read(NOTE))
     except FileNotFoundError:
         return {}
 

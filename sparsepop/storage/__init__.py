@@ -1,6 +1,7 @@
 """Files on a local disk or in an object store: one way to read and write them, atomically."""
 
 from sparsepop.storage.errors import StorageError
+from sparsepop.storage.local import temporary
 from sparsepop.storage.place import Storage
 
-__all__ = ["Storage", "StorageError"]
+__all__ = ["Storage", "StorageError", "temporary"]

@@ -6,6 +6,7 @@ import posixpath
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -129,14 +130,28 @@ class Storage:
         probe, data = temporary(), b"probe"
         try:
             self.names(probe)  # a small question: where nobody answers, that is known sooner than by a write
-            self.write(probe, data)
-            if self.read(probe) != data:
-                raise OSError("a probe came back changed")
-            self.delete(probe)
+            with self.no_new_folders():
+                self.write(probe, data)
+                if self.read(probe) != data:
+                    raise OSError("a probe came back changed")
+                self.delete(probe)
         except StorageError:
             raise
         except OSError as error:
             raise explained("write below", self, error) from error
+
+    @contextmanager
+    def no_new_folders(self) -> Iterator[None]:
+        """Writes that leave no trace once what they wrote is deleted: on a local disk the folders that were
+        made to hold the root are removed at the end, unless something lies in them."""
+        root = Path(self.root)
+        made = [folder for folder in (root, *root.parents) if not folder.exists()] if self.local else []
+        try:
+            yield
+        finally:
+            for folder in made:
+                with suppress(OSError):
+                    folder.rmdir()
 
     @contextmanager
     def _at(self, path: str, what: str) -> Iterator[tuple[Any, str]]:
