@@ -30,7 +30,27 @@ class Layer:
 @dataclass(frozen=True)
 class Report:
     """What is known of a member after `step` steps, and what its methods noted since the report before.
-    `test` is there in the last report only.
+
+    step: optimizer steps completed.
+    epoch: passes over the training images; fractions between them.
+    seconds: device-seconds of training (wall time times the member's processes) that this member has spent
+        itself so far; evaluation, saving and waiting for others are left out.
+    lr: the learning rate of the last step.
+    train_loss: mean cross-entropy (nats) of the batches since the report before, in training mode, with label
+        smoothing, without the methods' penalties.
+    validation: on the validation split, after the step.
+    test: on the test split; None in all reports but the last.
+    density: share of prunable weights alive, 0..1.
+    alive: prunable weights that are not masked.
+    prunable: the weights that `density` is a share of.
+    learnables: how many learnable numbers there are beside these, by kind (`norm`, `bias`, `dense`, ...).
+    train_flops: FLOPs of all training so far, forward and backward, over all samples, spent by this member.
+    inference_flops: FLOPs of one sample's forward pass, with the masks as they are.
+    dense_flops: FLOPs of one sample's forward pass through the dense network.
+    bytes: what weights (dead ones too), buffers and masks take in memory, the optimizer's state left out.
+    layers: the prunable layers, in the model's order.
+    numbers: what the methods measured, by their own names.
+    notes: what they noted, in the order in which it happened.
     """
 
     step: int

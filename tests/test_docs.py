@@ -5,14 +5,18 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import inspect
 import re
 import shlex
 import subprocess
 import sys
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 
 import pytest
+
+from sparsepop.train import Report
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -153,3 +157,9 @@ SELF_CONTAINED = [(page, text) for page, text in SNIPPETS if page.stem == "own"]
 @pytest.mark.parametrize(("page", "text"), SELF_CONTAINED, ids=names(SELF_CONTAINED))
 def test_a_snippet_of_your_own_runs(page: Path, text: str) -> None:
     exec(compile(text, page.name, "exec", dont_inherit=True), {"__name__": "snippet"})
+
+
+def test_every_number_of_a_report_is_explained() -> None:
+    lines = inspect.cleandoc(str(Report.__doc__)).splitlines()
+    told = [line.partition(":")[0] for line in lines if re.match(r"\w+: ", line)]
+    assert told == [field.name for field in fields(Report)]

@@ -57,9 +57,13 @@ SCHEMAS: dict[str, pa.Schema] = {
         _json("hardware"),
         pa.field("message", pa.string()),
     ),
-    # One row per report. seconds and train_flops: what this member has spent itself so far, whoever's weights
-    # it holds now; inference_flops and dense_flops: one input through the sparse and the dense net; others:
-    # learnables that are not prunable; test_*: null except where final is set.
+    # One row per report. step: optimizer steps; epoch: passes over the training images; *_loss: mean
+    # cross-entropy (nats); *_accuracy and density: 0..1; test_*: null except where final is set; alive and
+    # prunable: weights; others: learnables that are not prunable, all kinds together. seconds (device-seconds
+    # of training: evaluation, saving and waiting are left out) and train_flops (all samples, forward and
+    # backward): what this member has spent itself so far, whoever's weights it holds now. inference_flops and
+    # dense_flops: of one sample's forward pass through the sparse and the dense net. bytes: of weights, dead
+    # ones too, buffers and masks in memory. lr: of the last step.
     "reports": _schema(
         *_WHO,
         *_WHEN,
