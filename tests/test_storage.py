@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import threading
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -12,8 +13,9 @@ from uuid import uuid4
 import pytest
 from pyarrow import fs
 
-from sparsepop.storage import Storage, StorageError
+from sparsepop.storage import Storage, StorageError, side_by_side
 from sparsepop.storage import place as place_module
+from sparsepop.storage.several import AT_A_TIME
 from tests.s3 import Server
 
 
@@ -48,6 +50,18 @@ def test_what_is_written_comes_back(place: Storage) -> None:
     assert place.read("a/ä ö?#%.bin") == b""
     place.write("a/b/c.gz", b"2")
     assert place.read("a/b/c.gz") == b"2"
+
+
+def test_files_are_read_side_by_side_and_come_in_order() -> None:
+    everybody = threading.Barrier(AT_A_TIME, timeout=20.0)
+
+    def meet(number: int) -> int:
+        everybody.wait()
+        return -number
+
+    numbers = range(2 * AT_A_TIME)
+    assert list(side_by_side(meet, numbers)) == [-number for number in numbers]
+    assert list(side_by_side(meet, [])) == []
 
 
 def test_names_are_sorted_direct_and_without_temporary_files(place: Storage) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
@@ -15,9 +14,8 @@ from sparsepop.population.messages import Assignment, Post, plain, revive
 from sparsepop.population.names import member_name, member_of
 from sparsepop.population.rounds import Merge, Outcome, Rounds, after, at_once, mergeable
 from sparsepop.population.standings import Standings
-from sparsepop.storage import Storage
+from sparsepop.storage import Storage, side_by_side
 
-READERS = 16
 State = tuple[int, int]  # (member, generation): whose state, and from the end of which generation
 
 
@@ -243,22 +241,19 @@ class Board:
         return needed
 
     def _read(self) -> None:
-        for text in _contents(self.storage, "decisions", self.storage.names("decisions")):
+        for text in self._contents("decisions", self.storage.names("decisions")):
             self.enter(Assignment.from_json(line) for line in text.decode().splitlines())
-        for text in _contents(self.storage, "posts", self._unfinished_posts()):
+        for text in self._contents("posts", self._unfinished_posts()):
             self.note(Post(**json.loads(text, object_hook=revive)))
+
+    def _contents(self, folder: str, names: list[str]) -> Iterator[bytes]:
+        return side_by_side(self.storage.read, [f"{folder}/{name}" for name in names])
 
     def _unfinished_posts(self) -> list[str]:
         """Names of the posts that still matter: of what is undecided, and everybody's newest."""
         names = {_state(name): name for name in self.storage.names("posts")}
         newest = {member: (member, generation) for member, generation in sorted(names)}.values()
         return [name for state, name in names.items() if state not in self.decisions or state in newest]
-
-
-def _contents(storage: Storage, folder: str, names: list[str]) -> Iterator[bytes]:
-    """The content of files, read several at a time: in object stores the time goes into waiting."""
-    with ThreadPoolExecutor(READERS) as pool:
-        yield from pool.map(storage.read, [f"{folder}/{name}" for name in names])
 
 
 def welcome(storage: Storage) -> None:

@@ -63,7 +63,8 @@ class Asked(Searcher):
         self._stored = read_suggestions(storage)
         self._trials: dict[str, int] = {}  # Tune's trials and their members
         self._asked: set[int] = set()  # the inner searcher waits for what becomes of these
-        self._told: list[int] = []
+        self._told: set[int] = set()
+        self._news: list[int] = []  # whom it was told of since its last suggestion
         for member, suggestion in self._stored.items():
             self._ask_again(member, suggestion)
         self._tell_all(scores)
@@ -97,11 +98,13 @@ class Asked(Searcher):
         """Nothing, see `save`."""
 
     def _store(self, member: int, hp: dict[str, Any]) -> None:
-        write_suggestion(self.storage, member, hp, self._told)
-        self._stored[member] = Suggestion(hp, tuple(self._told))
+        write_suggestion(self.storage, member, hp, self._news)
+        self._stored[member] = Suggestion(hp, tuple(self._news))
+        self._news.clear()
 
     def _ask_again(self, member: int, suggestion: Suggestion) -> None:
         self._tell_all(suggestion.told)
+        self._news.clear()
         answer = self.inner.suggest(member_name(member))
         if answer is None or answer == Searcher.FINISHED:
             return
@@ -116,7 +119,8 @@ class Asked(Searcher):
                 self._tell(member, self._scores.get(member, math.nan))
 
     def _tell(self, member: int, score: float) -> None:
-        self._told.append(member)
+        self._told.add(member)
+        self._news.append(member)
         failed = not math.isfinite(score)
         if member in self._asked:
             self._asked.discard(member)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sparsepop.population.names import member_name, member_of
-from sparsepop.storage import Storage
+from sparsepop.storage import Storage, side_by_side
 
 _STATES = "states"
 
@@ -47,7 +47,8 @@ class StateFiles:
     def all(self) -> set[tuple[int, int]]:
         """(member, generation) of every state that is there."""
         members = [member_of(name) for name in self.storage.names(_STATES)]
-        return {(member, generation) for member in members for generation in self.generations(member)}
+        found = zip(members, side_by_side(self.generations, members), strict=True)
+        return {(member, generation) for member, generations in found for generation in generations}
 
     def path(self, member: int, generation: int) -> str:
         """Where a state lies in the experiment."""

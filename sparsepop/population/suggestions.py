@@ -10,14 +10,15 @@ from typing import Any
 from sparsepop.experiment import Experiment, Start, Tuned
 from sparsepop.population.names import member_name, member_of
 from sparsepop.space import freeze
-from sparsepop.storage import Storage
+from sparsepop.storage import Storage, side_by_side
 
 _FOLDER = "suggested"
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """The hyperparameters of one member, and whose outcomes the searcher had been told before, in order."""
+    """The hyperparameters of one member, and whose outcomes the searcher was told, in order, after the
+    suggestion before this one; earlier versions wrote all that it had ever been told."""
 
     hp: dict[str, Any]
     told: tuple[int, ...] = ()
@@ -35,8 +36,9 @@ def read_suggestion(storage: Storage, member: int) -> Suggestion:
 
 def read_suggestions(storage: Storage) -> dict[int, Suggestion]:
     """All suggestions by member, in the order in which they were made."""
-    members = [member_of(name.removesuffix(".json")) for name in storage.names(_FOLDER)]
-    return {member: read_suggestion(storage, member) for member in sorted(members)}
+    members = sorted(member_of(name.removesuffix(".json")) for name in storage.names(_FOLDER))
+    found = side_by_side(lambda member: read_suggestion(storage, member), members)
+    return dict(zip(members, found, strict=True))
 
 
 def start_of(experiment: Experiment, storage: Storage, member: int) -> Start:

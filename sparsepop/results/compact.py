@@ -5,18 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 
 from sparsepop.results.reader import Experiment, Part, open_experiment, read_parts
 from sparsepop.results.schema import PARTS_KEY, SCHEMAS, schema_of
 from sparsepop.results.writer import encode
-from sparsepop.storage import Storage
+from sparsepop.storage import Storage, side_by_side
 
 TABLES = ("members", "reports", "layers", "events")  # tickets and ensembles are few
 WORTH = 200  # parts beyond which a finished run compacts its tables by itself
-_WRITERS = 16
 
 
 def compact(experiment: Experiment, tables: Iterable[str] = TABLES, least: int = 2) -> dict[str, int]:
@@ -46,5 +44,4 @@ def _merge(storage: Storage, table: str, parts: list[Part]) -> None:
     data = encode(rows.replace_schema_metadata(metadata))
     # named by its content: no other part can have this name
     storage.write(f"{table}/all-{hashlib.sha256(data).hexdigest()[:16]}.parquet", data)
-    with ThreadPoolExecutor(_WRITERS) as pool:
-        list(pool.map(storage.delete, [f"{table}/{name}" for name in known]))
+    list(side_by_side(storage.delete, [f"{table}/{name}" for name in known]))

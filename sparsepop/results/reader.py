@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +16,13 @@ import pyarrow.parquet as pq
 
 from sparsepop.results.convert import conform, to_frame
 from sparsepop.results.schema import PARTS_KEY, SCHEMA_VERSION, ResultsError, schema_of, version_of
-from sparsepop.storage import Storage
+from sparsepop.storage import Storage, side_by_side
 
 Experiment: TypeAlias = "str | Path | Storage"
 
 NOTE = "experiment.json"  # in an experiment: what it is
 COMMAND = "command.txt"  # in an experiment: the command that last trained it
 _LISTINGS = 3
-_READERS = 16  # they fetch, one thread decodes: on object stores the time goes into waiting for small parts
 # an attempt starts with the exchange after the state that it goes on from
 _OF_EXCHANGES = ("exploit", "lost")
 _ORDER = ("member", "step", "attempt", "time")
@@ -112,10 +110,9 @@ def read_parts(storage: Storage, table: str) -> list[Part]:
 
 def _decoded(storage: Storage, table: str, names: list[str]) -> list[Part]:
     schema = schema_of(table)
-    with ThreadPoolExecutor(_READERS) as pool:
-        contents = pool.map(storage.read, [f"{table}/{name}" for name in names])
-        found = zip(names, contents, strict=True)
-        return [_decode(f"{storage}/{table}", name, data, schema) for name, data in found]
+    contents = side_by_side(storage.read, [f"{table}/{name}" for name in names])
+    found = zip(names, contents, strict=True)
+    return [_decode(f"{storage}/{table}", name, data, schema) for name, data in found]
 
 
 def _without_replaced(parts: list[Part]) -> list[Part]:

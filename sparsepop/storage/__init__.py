@@ -3,5 +3,6 @@
 from sparsepop.storage.errors import StorageError
 from sparsepop.storage.local import temporary
 from sparsepop.storage.place import Storage
+from sparsepop.storage.several import side_by_side
 
-__all__ = ["Storage", "StorageError", "temporary"]
+__all__ = ["Storage", "StorageError", "side_by_side", "temporary"]

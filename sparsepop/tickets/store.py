@@ -6,14 +6,13 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import chain
 from typing import Any, TypeVar
 
 import pandas as pd
 
-from sparsepop.storage import Storage
+from sparsepop.storage import Storage, side_by_side
 from sparsepop.tickets.format import (
     DamagedTicket,
     from_bytes,
@@ -28,7 +27,6 @@ from sparsepop.tickets.ticket import Provenance, Ticket
 FOLDER = "tickets-store"  # where an experiment keeps its tickets; `tickets` is the table that lists them
 _ENDING, _OWNER = ".ticket", ".owner"
 _ID = re.compile("[0-9a-f]{32}")
-_READERS = 16
 _TYPES = {
     **{"ticket": "str", "kind": "str", "model": "str", "experiment": "str", "data": "str", "time": "str"},
     **{"member": "Int32", "step": "Int64", "density": "float64", "alive": "int64", "prunable": "int64"},
@@ -111,9 +109,8 @@ class TicketStore:
         for a keyword that is no column.
         """
         beside = self._beside()
-        with ThreadPoolExecutor(_READERS) as pool:
-            found = pool.map(lambda ticket: self._rows(ticket, beside.get(ticket, [])), self.ids())
-            rows = list(chain.from_iterable(found))
+        found = side_by_side(lambda ticket: self._rows(ticket, beside.get(ticket, [])), self.ids())
+        rows = list(chain.from_iterable(found))
         numbers = {name: "float64" for row in rows for name in row if name not in _TYPES}
         frame = pd.DataFrame(rows, columns=[*_TYPES, *numbers]).astype({**_TYPES, **numbers})
         for name, value in wanted.items():

@@ -171,6 +171,23 @@ def test_a_seeded_searcher_goes_on_as_if_nothing_had_been(
     assert played(tmp_path / "cut", make, cuts) == whole
 
 
+def test_each_outcome_is_stored_once_and_files_with_all_outcomes_mean_the_same(tmp_path: Path) -> None:
+    played(tmp_path, Guess, [4])
+    storage = Storage(str(tmp_path))
+    suggestions = read_suggestions(storage)
+    stored = [member for suggestion in suggestions.values() for member in suggestion.told]
+    assert len(stored) == len(set(stored)) == 6
+    scores = {member: suggestion.hp["lr"] for member, suggestion in suggestions.items()}
+    before: Any = asked(tmp_path, Guess, [], scores).inner
+    told = list[int]()
+    for member, suggestion in suggestions.items():
+        told += suggestion.told
+        write_suggestion(storage, member, suggestion.hp, told)
+    after: Any = asked(tmp_path, Guess, [], scores).inner
+    assert after.told == before.told
+    assert len(after.told) == 8
+
+
 def test_an_unseeded_searcher_gets_the_points_that_it_no_longer_knows(tmp_path: Path) -> None:
     first = played(tmp_path, lambda: Open(None), members=3)
     searcher = asked(tmp_path, lambda: Open(None), [3], {0: 0.5, 1: math.nan, 2: 0.7})
