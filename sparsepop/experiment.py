@@ -97,12 +97,16 @@ class Sampled:
         return _sampled(self.space, self.members, seed)
 
 
+SELECTIONS = ("truncation", "tournament")
+
+
 @dataclass(frozen=True)
 class PBT:
-    """Population-based training (Jaderberg et al. 2017): starts as `Sampled` does, then the worst
-    `quantile` copies the best one and explores (each hyperparameter drawn anew with probability
-    `resample`, else moved by one of `factors`). Synchronous populations wait for each other at every
-    generation's end."""
+    """Population-based training (Jaderberg et al. 2017): starts as `Sampled` does, then some copy others and
+    explore (each hyperparameter drawn anew with probability `resample`, else moved by one of `factors`).
+    `selection`: under `truncation` the worst `quantile` copies the best one; in a `tournament` everybody
+    draws an opponent and copies it if it is better, whatever the `quantile`. Synchronous populations wait for
+    each other at every generation's end."""
 
     space: Mapping[str, Domain]
     members: int
@@ -110,6 +114,7 @@ class PBT:
     resample: float = 0.25
     factors: Sequence[float] = FACTORS
     synchronous: bool = True
+    selection: str = "truncation"
 
     def __post_init__(self) -> None:
         _freeze_space(self)
@@ -120,6 +125,7 @@ class PBT:
             )
         if not _number(self.resample) or not 0 <= self.resample <= 1:
             raise ValueError(f"resample={self.resample!r} is no probability: use a number from 0 to 1")
+        _check_known("selection", self.selection, SELECTIONS)
         object.__setattr__(self, "factors", tuple(self.factors))
         check_factors(self.factors)
 
@@ -166,8 +172,7 @@ class PartitionParallel:
         if PARTITION in self.space:
             raise ValueError(f"space names {PARTITION!r}, which every member has already: leave it out")
         for name, known in (("rest", RESTS), ("lost", LOST), ("fine_tune", FINE_TUNE)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name}={getattr(self, name)!r}: use one of {', '.join(known)}")
+            _check_known(name, getattr(self, name), known)
 
     @property
     def members(self) -> int:
@@ -323,6 +328,11 @@ def _listed(values: Any) -> Sequence[Any]:
 def _whole(name: str, value: Any, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(f"{name}={value!r}: use a whole number of at least {least}")
+
+
+def _check_known(name: str, value: Any, known: Sequence[str]) -> None:
+    if value not in known:
+        raise ValueError(f"{name}={value!r}: use one of {', '.join(known)}")
 
 
 def _number(value: Any) -> bool:

@@ -186,6 +186,7 @@ def _later(kind: Any, *args: Any, **keywords: Any) -> Callable[[], Any]:
         (_later(PBT, SPACE, 4, quantile=0), "quantile=0"),
         (_later(PBT, SPACE, 4, resample=1.1), "resample=1.1"),
         (_later(PBT, SPACE, 4, factors=(1.0,)), "factor 1.0"),
+        (_later(PBT, SPACE, 4, selection="roulette"), "selection='roulette': use one of truncation, tourn"),
         (_later(PartitionParallel, 0), "parts=0"),
         (_later(PartitionParallel, 2, groups=0), "groups=0"),
         (_later(PartitionParallel, 2, batches=-1), "batches=-1"),

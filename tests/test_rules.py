@@ -6,17 +6,18 @@ import json
 import math
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from sparsepop.experiment import PBT, Grid, Sampled
+from sparsepop.experiment import PBT, SELECTIONS, Grid, Sampled
 from sparsepop.population.messages import Assignment, Post, plain, revive
-from sparsepop.population.rules import Rule, asynchronous, impossible, none, tournament, truncation
+from sparsepop.population.rules import asynchronous, impossible, synchronous
 from sparsepop.population.standings import Standings
 from sparsepop.space import Choice, Domain, Integers, LogUniform, Uniform, sample
 
@@ -28,7 +29,10 @@ SPACE: dict[str, Domain] = {
 }
 SCORES = st.none() | st.sampled_from([math.nan, math.inf, -math.inf, 0.5]) | st.floats(-10, 10)
 QUANTILES = st.floats(0.01, 0.5)
-BOTH = pytest.mark.parametrize("rule", [truncation, tournament])
+Rule = Callable[..., dict[int, Assignment]]
+truncation: Rule = partial(synchronous, selection="truncation")
+tournament: Rule = partial(synchronous, selection="tournament")
+BOTH = pytest.mark.parametrize("rule", [truncation, tournament], ids=SELECTIONS)
 
 
 def _post(member: int, score: float | None, density: float = 0.1, generation: int = 3) -> Post:
@@ -207,14 +211,18 @@ def test_each_density_has_its_own_quantiles() -> None:
     assert _exploits(truncation(posts, space=SPACE)) == {0: 1, 2: 3}
 
 
+@pytest.mark.parametrize("selection", SELECTIONS)
 @given(posts=POSTS, mode=st.sampled_from(["max", "min"]), quantile=QUANTILES)
-def test_asynchronous_is_truncation_for_one(posts: list[Post], mode: str, quantile: float) -> None:
-    together = truncation(posts, space=SPACE, mode=mode, quantile=quantile)
+def test_asynchronous_is_synchronous_for_one(
+    selection: str, posts: list[Post], mode: str, quantile: float
+) -> None:
+    settings: dict[str, Any] = {"space": SPACE, "selection": selection, "quantile": quantile}
+    together = synchronous(posts, mode=mode, **settings)
     for post in posts:
         stale = replace(post, score=99.0, generation=0)
         latest = {**_by_member(posts), post.member: stale}
         standings = Standings(mode, latest.values())
-        assert asynchronous(post, standings, space=SPACE, quantile=quantile) == together[post.member]
+        assert asynchronous(post, standings, **settings) == together[post.member]
 
 
 def test_asynchronous_uses_posts_of_any_generation() -> None:
@@ -232,13 +240,6 @@ def test_tournament_copies_the_better_of_two() -> None:
     assert 19 not in copied
     assert 0 in copied
     assert 5 <= len(copied) <= 15  # half of them in the mean
-
-
-@given(posts=POSTS)
-def test_none_lets_everybody_go_on(posts: list[Post]) -> None:
-    decided = none(posts, space=SPACE, quantile=0.25)
-    assert list(decided) == sorted(post.member for post in posts)
-    assert not _exploits(decided)
 
 
 @BOTH

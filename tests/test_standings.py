@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sparsepop.population.messages import Post
-from sparsepop.population.standings import Standings, merit
+from sparsepop.population.standings import Standings, alive, merit
 
 SCORES = st.none() | st.sampled_from([math.nan, math.inf, -math.inf, 0.0, 0.5]) | st.floats(-3, 3)
 DENSITIES = st.sampled_from([0.1, 0.1 * (1 + 1e-12), 0.1 * (1 + 1e-6), 0.2, math.nan])
@@ -45,15 +46,16 @@ def test_donors_are_those_of_a_fresh_sort(news: list[Post], mode: str, quantile:
 
 
 @given(news=NEWS, mode=MODES)
-def test_beside_a_member_are_all_of_its_density(news: list[Post], mode: str) -> None:
+def test_opponents_are_the_others_of_a_density_or_those_of_them_that_have_not_diverged(
+    news: list[Post], mode: str
+) -> None:
     standings = Standings(mode, news)
     for post in standings.latest.values():
-        beside = {other.member for other in standings.beside(post)}
-        assert beside == {
-            other.member
-            for other in standings.latest.values()
-            if other is post or equal(other.density, post.density)
-        }
+        others = [other for other in standings.latest.values() if other is not post]
+        others = [other for other in others if equal(other.density, post.density)]
+        known = {other.member for other in others if alive(other) or alive(post)}
+        drawn = [standings.opponent(post, Random(seed)) for seed in range(200)]
+        assert {None if each is None else each.member for each in drawn} == (known or {None})
 
 
 def test_another_post_of_a_member_leaves_the_standings_as_they_are() -> None:

@@ -202,7 +202,7 @@ class Board:
         posted = self._posts[generation]
         if not self.together or self.settled(generation) or not self.running <= posted.keys():
             return []
-        decided = rules.truncation(list(posted.values()), mode=self._standings.mode, **self._settings())
+        decided = rules.synchronous(list(posted.values()), mode=self._standings.mode, **self._settings())
         return [(f"g{generation:04d}", list(decided.values()))]
 
     def _merge_of(self, member: int) -> int:
@@ -210,7 +210,7 @@ class Board:
         return self._merged[member].generation if member in self._merged else -1
 
     def _settings(self) -> dict[str, Any]:
-        names = ("space", "quantile", "resample", "factors")
+        names = ("space", "selection", "quantile", "resample", "factors")
         return {name: getattr(self.search, name) for name in names} | {"seed": self.seed}
 
     def _journal(self, tag: str, decided: list[Assignment]) -> None:

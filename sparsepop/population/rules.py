@@ -2,42 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sparsepop.experiment import PBT, Search
 from sparsepop.population.messages import Assignment, Post, go_on
-from sparsepop.population.standings import Standings, alive, better
+from sparsepop.population.standings import Standings, better
 from sparsepop.space import FACTORS, Domain, mutate, stable_rng
 
-Rule = Callable[..., dict[int, Assignment]]
 
+def synchronous(posts: Sequence[Post], *, mode: str = "max", **settings: Any) -> dict[int, Assignment]:
+    """An assignment for every post: what `asynchronous`, with its `settings`, says to each member, given all
+    of a generation's posts.
 
-def truncation(
-    posts: Sequence[Post],
-    *,
-    space: Mapping[str, Domain],
-    quantile: float = 0.25,
-    resample: float = 0.25,
-    factors: Sequence[float] = FACTORS,
-    mode: str = "max",
-    seed: int = 0,
-) -> dict[int, Assignment]:
-    """An assignment for every post: the bottom quantile copies members of the top one, hp mutated.
-
-    Truncation selection of Jaderberg et al. 2017, among members of equal density (a group of one goes on),
-    with two differences: a diverged member is always replaced when there is a donor, and only a strictly
-    better member is a donor. Each quantile holds max(1, floor(quantile * n)) members. The draws of a member
-    depend on (seed, generation, member) alone, so the order of posts never matters. ValueError: quantile
-    outside (0, 0.5], a mode other than max and min, two posts of one member.
+    A donor may itself copy a third member: what is copied is what was posted. The order of posts never
+    matters. ValueError: what `asynchronous` raises, a mode other than max and min, two posts of one member.
     """
     _check(posts)
     standings = Standings(mode, posts)
-    decided = {}
-    for post in posts:
-        donors = standings.donors(post, quantile)
-        decided[post.member] = _assign(post, donors, space, resample, factors, seed)
-    return dict(sorted(decided.items()))
+    return {post.member: asynchronous(post, standings, **settings) for post in sorted(posts, key=_member)}
 
 
 def asynchronous(
@@ -45,52 +28,28 @@ def asynchronous(
     standings: Standings,
     *,
     space: Mapping[str, Domain],
+    selection: str = "truncation",
     quantile: float = 0.25,
     resample: float = 0.25,
     factors: Sequence[float] = FACTORS,
     seed: int = 0,
 ) -> Assignment:
-    """What `truncation` says to one member, given the latest posts of the others, of whatever generation.
+    """Whom a member copies, given the latest posts of the others, of whatever generation: hp mutated.
+
+    The selections are those of Jaderberg et al. 2017, among members of equal density (a group of one goes
+    on), with two differences: a diverged member is always replaced when there is a donor, and only a strictly
+    better member is a donor. Under truncation each quantile holds max(1, floor(quantile * n)) members.
 
     `standings` may hold another post of the member itself: it does not count. `donor_generation` says which
-    post won.
+    post won. The draws of a member depend on (seed, generation, member) alone. ValueError: quantile outside
+    (0, 0.5].
     """
-    donors = standings.with_post(post).donors(post, quantile)
+    standings = standings.with_post(post)
+    if selection == "tournament":
+        donors = _winners(post, standings, seed)
+    else:
+        donors = standings.donors(post, quantile)
     return _assign(post, donors, space, resample, factors, seed)
-
-
-def tournament(
-    posts: Sequence[Post],
-    *,
-    space: Mapping[str, Domain],
-    quantile: float | None = None,
-    resample: float = 0.25,
-    factors: Sequence[float] = FACTORS,
-    mode: str = "max",
-    seed: int = 0,
-) -> dict[int, Assignment]:
-    """Binary tournament (Jaderberg et al. 2017): each draws one opponent and copies it if better.
-
-    `quantile` is not used: all rules are called alike. Diverged members draw among the others that are not. A
-    donor may itself copy a third member in the same round: what is copied is what was posted.
-    """
-    _check(posts)
-    standings = Standings(mode, posts)
-    decided = {}
-    for post in posts:
-        beside = sorted(standings.beside(post), key=_member)
-        opponents = [other for other in beside if other is not post and (alive(other) or alive(post))]
-        rng = stable_rng("opponent", seed, post.generation, post.member)
-        drawn = [rng.choice(opponents)] if opponents else []
-        donors = [other for other in drawn if better(other, post, mode)]
-        decided[post.member] = _assign(post, donors, space, resample, factors, seed)
-    return dict(sorted(decided.items()))
-
-
-def none(posts: Sequence[Post], **_: Any) -> dict[int, Assignment]:
-    """Everybody goes on."""
-    _check(posts)
-    return {post.member: go_on(post) for post in sorted(posts, key=_member)}
 
 
 def impossible(search: Search, generations: int | None = None) -> str | None:
@@ -110,6 +69,11 @@ def impossible(search: Search, generations: int | None = None) -> str | None:
             "generation and none after the last: make the generation shorter or the run longer"
         )
     return None
+
+
+def _winners(post: Post, standings: Standings, seed: int) -> Sequence[Post]:
+    opponent = standings.opponent(post, stable_rng("opponent", seed, post.generation, post.member))
+    return [opponent] if opponent is not None and better(opponent, post, standings.mode) else []
 
 
 def _assign(

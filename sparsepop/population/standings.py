@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
+from random import Random
 
 from sparsepop.population.messages import Post
 
@@ -47,10 +48,6 @@ class Standings:
             return self
         return Standings(self.mode, {**self.latest, post.member: post}.values())
 
-    def beside(self, post: Post) -> Sequence[Post]:
-        """All members of the density of `post`, itself among them, best first."""
-        return [self.latest[member] for _, member in self._division(post)]
-
     def donors(self, post: Post, quantile: float) -> Sequence[Post]:
         """Whom a member may copy, best first: the strictly better ones of the top quantile of its density,
         for one that has diverged or is of the bottom quantile; nobody for the others.
@@ -67,6 +64,18 @@ class Standings:
             return []
         ahead = bisect_left(ranks, (rank[0], -1))
         return [self.latest[member] for _, member in ranks[: min(count, ahead)]]
+
+    def opponent(self, post: Post, rng: Random) -> Post | None:
+        """One of the other members of its density, each as likely; for one that has diverged, one of those
+        that have not. None where there is nobody."""
+        ranks = self._division(post)
+        end = len(ranks) if alive(post) else bisect_left(ranks, (math.inf, -1))
+        own = bisect_left(ranks, self._rank(post))
+        others = end - (own < end)
+        if not others:
+            return None
+        place = rng.randrange(others)
+        return self.latest[ranks[place + (place >= own)][1]]
 
     def _leave(self, member: int) -> None:
         density = self._own.pop(member)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sparsepop.experiment import PBT
+from sparsepop.experiment import PBT, SELECTIONS
 from sparsepop.population.board import Board, welcome
 from sparsepop.population.exchange import Exchange
 from sparsepop.population.messages import Post
@@ -116,6 +116,18 @@ def test_a_member_that_comes_late_goes_on_and_changes_no_decision(storage: Stora
     assert {member: board.assignment(member, 1) for member in (0, 1, 2)} == before
     again = Board(storage, SYNCHRONOUS, range(4))
     assert again.decisions == board.decisions
+
+
+def test_a_population_decides_by_the_selection_of_its_search(storage: Storage) -> None:
+    """Under truncation nobody but the worst two copies."""
+    copied = {}
+    for selection in SELECTIONS:
+        board = Board(storage.child(selection), PBT(SPACE, members=8, selection=selection), range(8))
+        for member in range(8):
+            board.post(post(member))
+        copied[selection] = {each.member for each in board.decisions.values() if each.donor is not None}
+    assert copied["truncation"] == {0, 1}
+    assert copied["tournament"] - {0, 1}
 
 
 def test_asynchronous_members_are_answered_at_once(storage: Storage) -> None:
