@@ -27,11 +27,12 @@ def occurrences(masks: Iterable[MaskSet]) -> dict[str, Tensor]:
     return found
 
 
-def density_of(masks: MaskSet) -> float:
-    """Share of weights alive (nonzero, for occurrences: the density of the masks' union)."""
-    return sum(int((mask > 0).sum()) for mask in masks.values()) / sum(
-        mask.numel() for mask in masks.values()
-    )
+def density_of(masks: MaskSet, total: int | None = None) -> float:
+    """Share of weights alive (nonzero, for occurrences: the density of the masks' union), of `total` where
+    that is not just those of the masks.
+    """
+    alive = sum(int((mask > 0).sum()) for mask in masks.values())
+    return alive / (sum(mask.numel() for mask in masks.values()) if total is None else total)
 
 
 def shared(found: MaskSet, chosen: MaskSet) -> dict[str, float]:

@@ -11,7 +11,9 @@ from sparsepop.tickets import Ticket, load
 
 @dataclass(frozen=True)
 class Cost:
-    """Alive prunable weights, prunable weights that there are, and FLOPs of one sample's forward pass."""
+    """Alive prunable weights (one that several layers use counts once), prunable weights of the full network,
+    and FLOPs of one sample's forward pass, in which a shared weight costs at every use.
+    """
 
     alive: int
     prunable: int
@@ -30,6 +32,6 @@ def cost_of(tickets: Iterable[Ticket]) -> Cost:
 
 def _cost(ticket: Ticket) -> Cost:
     model, masks = load(ticket)
-    shares = {name: count / ticket.masks[name].numel() for name, count in ticket.counts.items()}
+    shares = {name: count / masks.params[name].numel() for name, count in masks.counts.items()}
     flops = measure_costs(model, ticket.shape, masks.params).forward_flops(shares)
     return Cost(ticket.alive, ticket.total, flops)

@@ -30,7 +30,7 @@ def interpolate(one: Ticket, other: Ticket, place: float) -> Ticket:
     check_alike((one, other))
     if place in (0.0, 1.0):
         return other if place else one
-    state = merge(merge(None, one.state(), 1.0), other.state(), place)
+    state = merge(merge(None, one.held(), 1.0), other.held(), place)
     masks = {name: mask | other.masks[name] for name, mask in one.masks.items()}
     return replace(
         one,

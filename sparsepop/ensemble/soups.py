@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from torch import nn
 
 from sparsepop.averaging import check_scope, has_statistics, merge, prune_back
 from sparsepop.budgets import check_density
 from sparsepop.ensemble.setting import Setting
 from sparsepop.tickets import Provenance, Ticket, load
-from sparsepop.tickets.network import ticket_of
 
 State = dict[str, torch.Tensor]
 
@@ -52,12 +52,12 @@ def superpose(
     counts = _counts(tickets, ticket.alive, density, scope)
     union_density, unpruned = ticket.density, setting.accuracy(ticket)
     ticket = _pruned(ticket, counts, scope)
-    model, kept = load(ticket, setting.device)
+    model, _ = load(ticket, setting.device)
     pruned = recalibrated = setting.accuracy(model)
     if recalibrate and has_statistics(model):
         setting.recalibrate(model)
         recalibrated = setting.accuracy(model)
-    ticket = ticket_of(ticket.model, ticket.shape, ticket.classes, model, kept, ticket.provenance)
+        ticket = _with_statistics(ticket, model)
     return Superposed(ticket, union_density, unpruned, pruned, recalibrated)
 
 
@@ -104,7 +104,10 @@ def check_alike(tickets: Sequence[Ticket]) -> None:
     """ValueError unless there are tickets, and all are of one network."""
     if not tickets:
         raise ValueError("no ticket to superpose: give at least one")
-    kinds = {(ticket.model, ticket.shape, ticket.classes, tuple(ticket.masks)) for ticket in tickets}
+    kinds = {
+        (ticket.model, ticket.shape, ticket.classes, tuple(ticket.masks), tuple(ticket.shared.items()))
+        for ticket in tickets
+    }
     if len(kinds) > 1:
         names = ", ".join(sorted(f"{model} {shape}" for model, shape, *_ in kinds))
         raise ValueError(f"tickets of different networks have no average ({names}): choose those of one")
@@ -167,6 +170,13 @@ def _pruned(mean: Ticket, counts: dict[str, int], scope: str) -> Ticket:
         mask[mean.masks[name]] = kept[name]
     weights = {name: values[kept[name]] for name, values in mean.weights.items()}
     return replace(mean, masks=masks, weights=weights)
+
+
+def _with_statistics(ticket: Ticket, model: nn.Module) -> Ticket:
+    """`ticket` with everything beside its weights as it is in `model` now."""
+    state = model.state_dict()
+    fresh = {name: state[name].cpu().clone() for name in ticket.others if name in state}
+    return replace(ticket, others={**ticket.others, **fresh})
 
 
 def _parents(tickets: Sequence[Ticket], how: str) -> Provenance:

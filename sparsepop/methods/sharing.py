@@ -29,7 +29,8 @@ class ShareWeights(Method):
     exist, and densities stay shares of the full network's weights, so that the same number of weights is
     alive in fewer tensors. Gains start from U(0, 1), as in the paper's code; no weight decay pulls at them,
     for it would silence the blocks (there it does). `finish` gives every layer its own product of tensor and
-    gain: the plain network with the same outputs, whose repeated weights still count once.
+    gain: the plain network with the same outputs, whose repeated weights still count once; a ticket of it
+    holds each weight once (`sharing_of`).
 
     Stands before methods that give layers parameters of their own. ValueError where it does not, for a
     network without stages, and where `keep_dense` names one of two weights that are shared.
@@ -68,17 +69,23 @@ class ShareWeights(Method):
         return {"executed": float(sum(count * uses[name] for name, count in masks.counts.items()))}
 
     def finish(self, member: Member, data: Batches) -> None:
-        self._part(member)
+        # the products alone would not say, bit for bit, what they were products of
+        owners, gains = self._part(member)
+        member.memory_of(self).update(owners=owners, gains=gains)
 
-    def _part(self, member: Member) -> None:
-        """Give every layer a weight and a mask of its own."""
-        old, masters = member.masks, {}
-        owners = {id(param): name for name, param in old.params.items()}
+    def _part(self, member: Member) -> tuple[dict[str, str], dict[str, Tensor]]:
+        """Give every layer a weight and a mask of its own; returns whose each was, and the gains."""
+        old = member.masks
+        names = {id(param): name for name, param in member.model.named_parameters()}
+        owners, gains = {}, {}
         for name, layer in list(borrowers(member.model)):
-            master = layer.weight
-            if id(master) in owners:
-                masters[f"{name}.weight"] = owners[id(master)]
+            owners[f"{name}.weight"] = names[id(layer.weight)]
+            gains[f"{name}.gain"] = layer.gain.detach()
             _own(layer)
+        self._repeat(member, old, {name: owner for name, owner in owners.items() if owner in old.params})
+        return owners, gains
+
+    def _repeat(self, member: Member, old: Masks, masters: Mapping[str, str]) -> None:
         if not masters:
             return
         wanted = [n for n, _ in member.model.named_parameters() if n in old.params or n in masters]
@@ -86,6 +93,15 @@ class ShareWeights(Method):
         member.masks.enforced = old.enforced
         member.masks.set({n: old.tensors[masters.get(n, n)] for n in wanted})
         member.rewire()
+
+
+def sharing_of(member: Member) -> tuple[Mapping[str, str], Mapping[str, Tensor]]:
+    """What a finished member's weights were products of: by the name of each weight that of the one that it
+    repeats, and the gains by their names in the network that shared them; both empty where none was shared.
+    """
+    methods = [method for method in member.recipe.methods if isinstance(method, ShareWeights)]
+    found = member.memory_of(methods[0]) if methods else {}
+    return found.get("owners", {}), found.get("gains", {})
 
 
 class Borrowed:

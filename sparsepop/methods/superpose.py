@@ -127,7 +127,7 @@ class Superpose(Method):
         masks = [ticket.masks for ticket in self._tickets(member)]
         found = occurrences(masks)
         overlaps = [overlap(one, other) for one, other in pairwise(masks)]
-        known = {"union_density": density_of(found), "overlap": _mean(overlaps)}
+        known = {"union_density": density_of(found, member.masks.total), "overlap": _mean(overlaps)}
         return known | shared(found, final)
 
     def _recalibrate(self, member: Member, data: Batches) -> None:

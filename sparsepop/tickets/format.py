@@ -1,8 +1,9 @@
 """The file of a ticket: a JSON header and raw arrays, nothing that could run.
 
 SPTICKET  8 bytes
-version   4 bytes, and the header's length, 4 bytes; little endian, as all numbers
-header    zlib-compressed JSON: id, network, provenance, and a line for each array
+version   4 bytes (2 where weights are shared, else 1), and the header's length, 4 bytes; little endian, as
+          all numbers
+header    zlib-compressed JSON: id, network, provenance, a line for each array, and which weights are shared
 arrays    masks (coded as in `codec`), alive values, then everything else, in the header's order
 digest    SHA-256 of all before it
 """
@@ -25,7 +26,8 @@ from torch import Tensor
 from sparsepop.tickets.codec import decode, encode, mask_bytes
 from sparsepop.tickets.ticket import Provenance, Ticket, to_array
 
-_MAGIC, _VERSION, _DIGEST = b"SPTICKET", 1, 32
+_MAGIC, _DIGEST = b"SPTICKET", 32
+_PLAIN, _SHARED = 1, 2
 _START = struct.Struct("<8sII")
 
 
@@ -39,7 +41,7 @@ def to_bytes(ticket: Ticket) -> bytes:
     others = {name: to_array(value) for name, value in ticket.others.items()}
     header = zlib.compress(json.dumps(_header(ticket, weights, others)).encode(), 9)
     parts = [
-        _START.pack(_MAGIC, _VERSION, len(header)),
+        _START.pack(_MAGIC, _SHARED if ticket.shared else _PLAIN, len(header)),
         header,
         *(encode(to_array(ticket.masks[name]).ravel()) for name in weights),
         *(array.tobytes() for array in (*weights.values(), *others.values())),
@@ -89,6 +91,7 @@ def _header(
             for name, array in weights.items()
         ],
         "others": [[name, array.dtype.str, list(array.shape)] for name, array in others.items()],
+        "shared": dict(ticket.shared),
     }
 
 
@@ -104,8 +107,8 @@ def _opened(data: bytes) -> tuple[dict[str, Any], memoryview]:
         raise DamagedTicket("it is no ticket, or cut short")
     _check_digest(data)
     _, version, length = _START.unpack_from(data)
-    if version != _VERSION:
-        raise DamagedTicket(f"it has version {version} and this sparsepop reads {_VERSION}")
+    if version not in (_PLAIN, _SHARED):
+        raise DamagedTicket(f"it has version {version} and this sparsepop reads {_PLAIN} and {_SHARED}")
     body = _START.size + length
     header: dict[str, Any] = json.loads(zlib.decompress(data[_START.size : body]))
     return header, memoryview(data)[body:-_DIGEST]
@@ -125,9 +128,15 @@ def _ticket(header: Mapping[str, Any], body: memoryview) -> Ticket:
         masks[name] = torch.from_numpy(mask).view(torch.Size(shape))
     weights = {name: reader.array(dtype, [alive]) for name, dtype, _, alive in header["prunable"]}
     others = {name: reader.array(dtype, shape) for name, dtype, shape in header["others"]}
-    shape = tuple(header["shape"])
     return Ticket(
-        header["model"], shape, header["classes"], masks, weights, others, provenance_of(header["provenance"])
+        header["model"],
+        tuple(header["shape"]),
+        header["classes"],
+        masks,
+        weights,
+        others,
+        provenance_of(header["provenance"]),
+        header.get("shared", {}),
     )
 
 

@@ -12,6 +12,7 @@ from sparsepop.masks import Masks
 from sparsepop.member import Member
 from sparsepop.methods import Superpose
 from sparsepop.methods.cheap import recall
+from sparsepop.methods.sharing import sharing_of
 from sparsepop.models import blank, is_own, model_name
 from sparsepop.tickets.ticket import Provenance, Ticket
 
@@ -25,49 +26,33 @@ def take(member: Member, provenance: Provenance | None = None) -> Ticket:
             f"no ticket from a member at step {member.step} of {member.recipe.steps}: finish it first"
         )
     _check_plain(member)
-    return ticket_of(
-        model_name(member.recipe.model),
-        member.task.shape,
-        member.task.classes,
-        member.model,
-        member.masks,
-        provenance,
-    )
+    owners, gains = sharing_of(member)
+    state = {name: value for name, value in member.model.state_dict().items() if name not in owners}
+    masks = {name: mask for name, mask in member.masks.tensors.items() if name not in owners}
+    return _ticket(member, {**state, **gains}, masks, provenance or Provenance())
 
 
 def take_cheap(member: Member, provenance: Provenance | None = None) -> list[Ticket]:
-    """The tickets that a `Superpose` among the member's methods remembers, oldest first: the networks that
-    its own was made of. None where other methods had changed the architecture when they were taken.
+    """The tickets that a `Superpose` among a finished member's methods remembers, oldest first: the networks
+    that its own was made of. None where other methods had changed the architecture when they were taken, but
+    for `ShareWeights`.
     """
-    names = blank(member.recipe.model, member.task.shape, member.task.classes).state_dict().keys()
+    owners, gains = sharing_of(member)
+    bare = blank(member.recipe.model, member.task.shape, member.task.classes)
+    names = (bare.state_dict().keys() - owners.keys()) | gains.keys()
     methods = [method for method in member.recipe.methods if isinstance(method, Superpose)]
     found = [each for method in methods for each in recall(member.memory_of(method), member)]
     source = provenance or Provenance()
     return [
-        Ticket(
-            model_name(member.recipe.model),
-            member.task.shape,
-            member.task.classes,
-            *_parts(each.state, each.masks),
+        _ticket(
+            member,
+            each.state,
+            each.masks,
             replace(source, kind="cheap", step=each.step, ledger={}, metrics={}),
         )
         for each in found
         if each.state.keys() == names
     ]
-
-
-def ticket_of(
-    name: str,
-    shape: tuple[int, int, int],
-    classes: int,
-    model: nn.Module,
-    masks: Masks,
-    provenance: Provenance | None = None,
-) -> Ticket:
-    """The ticket of a plain network with its masks, copied to the CPU."""
-    return Ticket(
-        name, shape, classes, *_parts(model.state_dict(), masks.tensors), provenance or Provenance()
-    )
 
 
 def load(ticket: Ticket, device: str | torch.device = "cpu") -> tuple[nn.Module, Masks]:
@@ -85,12 +70,19 @@ def load(ticket: Ticket, device: str | torch.device = "cpu") -> tuple[nn.Module,
             f"ticket {ticket.id} does not fit {ticket.model}: {' '.join(str(error).split())}"
         ) from error
     params = dict(model.to(device).named_parameters())
-    masks = Masks({name: params[name] for name in ticket.masks})
-    masks.load_state_dict({"enforced": True, "version": 0, "tensors": ticket.masks})
+    tensors = ticket.plain_masks()
+    masks = Masks({name: params[name] for name in tensors}, repeats=tensors.keys() & ticket.shared.keys())
+    masks.load_state_dict({"enforced": True, "version": 0, "tensors": tensors})
     return model.eval(), masks
 
 
 Tensors = Mapping[str, Tensor]
+
+
+def _ticket(member: Member, state: Tensors, masks: Tensors, provenance: Provenance) -> Ticket:
+    """The ticket of what a finished member is or was, its shared weights held once."""
+    name, task, (shared, _) = model_name(member.recipe.model), member.task, sharing_of(member)
+    return Ticket(name, task.shape, task.classes, *_parts(state, masks), provenance, shared)
 
 
 def _parts(state: Tensors, masks: Tensors) -> tuple[Tensors, Tensors, Tensors]:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 class FromTicket(Method):
     """Start at step 0 with the masks of `ticket` from the store at `store` (a folder or URI), and with its
     weights, biases and statistics too unless `weights` is False: then only the connections are taken, and the
-    member's own initial weights stay (the lottery ticket's question, Frankle & Carbin 2019).
+    member's own initial weights stay (the lottery ticket's question, Frankle & Carbin 2019). A ticket whose
+    layers share weights needs the `ShareWeights` that it was made with before it.
 
     Masks then stay as they are unless another method changes them. Made by `from_ticket`, which fills in the
     ticket's `density`. The store is read once, at the start; a resumed member needs it no more. Raises
@@ -67,15 +68,16 @@ def _check_fits(ticket: Ticket, member: Member) -> None:
     shapes = {name: tuple(mask.shape) for name, mask in ticket.masks.items()}
     if shapes != member.masks.shapes:
         odd = sorted(name for name, _ in shapes.items() ^ member.masks.shapes.items())[0]
+        hint = "; its layers share weights: put ShareWeights before it" if ticket.shared else ""
         raise ValueError(
             f"ticket {ticket.id} is a {ticket.model} for {ticket.classes} classes of {ticket.shape} images "
-            f"and does not fit this {model_name(member.recipe.model)}: {odd} differs"
+            f"and does not fit this {model_name(member.recipe.model)}: {odd} differs{hint}"
         )
 
 
 @torch.no_grad()
 def _copy_weights(ticket: Ticket, member: Member) -> None:
     # methods may have added parameters of their own to the model: those stay
-    found = member.model.load_state_dict(ticket.state(), strict=False)
+    found = member.model.load_state_dict(ticket.held(), strict=False)
     if found.unexpected_keys:
         raise ValueError(f"ticket {ticket.id} holds {found.unexpected_keys[0]}, which this network lacks")

@@ -121,7 +121,9 @@ class TicketStore:
 
     def _rows(self, ticket: str, beside: list[str]) -> list[dict[str, Any]]:
         size, header = self._checked(ticket, _sized_header, lambda found: found[1]["id"])
-        total = sum(math.prod(shape) for _, _, shape, _ in header["prunable"])
+        sizes = {name: math.prod(shape) for name, _, shape, _ in header["prunable"]}
+        uses = header.get("shared", {}).values()
+        total = sum(sizes.values()) + sum(sizes.get(owner, 0) for owner in uses)
         alive = sum(count for *_, count in header["prunable"])
         about = {"ticket": ticket, "model": header["model"], "bytes": size, "density": alive / total}
         about |= {"alive": alive, "prunable": total}

@@ -49,9 +49,10 @@ class Ticket:
     """The network `model` for images of `shape` (C, H, W) in `classes` classes, on the CPU.
 
     masks: boolean, by the name of the prunable weight; weights: the alive values of each of these, flat, in
-    memory order; others: everything else in the network's state dict. Two tickets are the same when their
-    networks are: `id` depends on nothing else, so not on the provenance. Raises ValueError where masks and
-    weights do not fit together.
+    memory order; others: everything else in the network's state dict. shared: weights that are another one's
+    times a gain, each with the name of that other (`ShareWeights`); only the other is held, the gain is among
+    the `others`. Two tickets are the same when their networks are: `id` depends on nothing else, so not on
+    the provenance. Raises ValueError where masks and weights do not fit together.
     """
 
     model: str
@@ -61,6 +62,7 @@ class Ticket:
     weights: Mapping[str, Tensor]
     others: Mapping[str, Tensor]
     provenance: Provenance = field(default_factory=Provenance)
+    shared: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.masks.keys() != self.weights.keys():
@@ -74,16 +76,18 @@ class Ticket:
 
     @cached_property
     def counts(self) -> dict[str, int]:
-        """Alive weights by layer."""
+        """Alive weights by layer, of those that are held."""
         return {name: int(mask.sum()) for name, mask in self.masks.items()}
 
     @property
     def alive(self) -> int:
+        """Alive weights; one that several layers use counts once, as in reports."""
         return sum(self.counts.values())
 
     @property
     def total(self) -> int:
-        return sum(mask.numel() for mask in self.masks.values())
+        """Prunable weights of the full network, in which no layer shares any."""
+        return sum(mask.numel() for mask in self.plain_masks().values())
 
     @property
     def density(self) -> float:
@@ -92,7 +96,9 @@ class Ticket:
     @cached_property
     def id(self) -> str:
         """32 hexadecimal digits, equal for equal networks whatever file format holds them."""
-        about = [self.model, list(self.shape), self.classes]
+        about: list[Any] = [self.model, list(self.shape), self.classes]
+        if self.shared:  # ids from before there was sharing stay what they are
+            about.append(sorted(self.shared.items()))
         sha = hashlib.sha256(json.dumps(about).encode())
         for kind, tensors in (("mask", self.masks), ("weight", self.weights), ("other", self.others)):
             for name in sorted(tensors):
@@ -102,9 +108,22 @@ class Ticket:
         return sha.hexdigest()[:32]
 
     def state(self) -> dict[str, Tensor]:
-        """The network's state dict, dead weights as zeros; copies."""
+        """The plain network's state dict, dead weights as zeros; copies."""
+        held = self.held()
+        gains = {name: held.pop(f"{name.removesuffix('weight')}gain") for name in self.shared}
+        return held | {name: held[owner] * gains[name] for name, owner in self.shared.items()}
+
+    def held(self) -> dict[str, Tensor]:
+        """What the ticket holds as a state dict, dead weights as zeros: that of the network that shares its
+        weights, where it does; copies.
+        """
         others = {name: value.clone() for name, value in self.others.items()}
         return others | {name: self.dense(name) for name in self.masks}
+
+    def plain_masks(self) -> dict[str, Tensor]:
+        """The masks of the plain network: a shared weight's at every use."""
+        uses = {name: self.masks[owner] for name, owner in self.shared.items() if owner in self.masks}
+        return {**self.masks, **uses}
 
     def dense(self, name: str) -> Tensor:
         """One prunable weight, dead entries as zeros; a copy."""

@@ -6,7 +6,7 @@ from functools import cache
 
 from sparsepop.ensemble import Setting
 from sparsepop.member import Member
-from sparsepop.methods import rigl, static
+from sparsepop.methods import Method, rigl, static
 from sparsepop.optim import SGD
 from sparsepop.recipe import Recipe
 from sparsepop.tickets import Provenance, Ticket, take
@@ -19,11 +19,17 @@ STEPS = 30
 
 @cache
 def trained(
-    seed: int = 0, density: float = 0.2, model: str = "wrn-10-1", mask_seed: int | None = None
+    seed: int = 0,
+    density: float = 0.2,
+    model: str = "wrn-10-1",
+    mask_seed: int | None = None,
+    first: tuple[Method, ...] = (),
 ) -> Ticket:
-    """A ticket of RigL; with `mask_seed`, of a static mask that depends on that seed alone."""
+    """A ticket of RigL behind the `first` methods; with `mask_seed`, of a static mask that depends on that
+    seed alone.
+    """
     methods = rigl(density, STEPS, interval=5) if mask_seed is None else static(density)
-    recipe = Recipe(model, STEPS, methods, SGD(0.05), batch=BATCH)
+    recipe = Recipe(model, STEPS, (*first, *methods), SGD(0.05), batch=BATCH)
     member = Member.build(recipe, seed if mask_seed is None else mask_seed, TASK)
     member.seed = seed  # batches
     list(train(member, Toy(), every=STEPS))

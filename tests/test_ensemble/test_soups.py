@@ -9,6 +9,7 @@ import torch
 
 from sparsepop.ensemble import combine, greedy, same_mask, superpose
 from sparsepop.ensemble import soups as module
+from sparsepop.methods import ShareWeights
 from sparsepop.overlaps import density_of, occurrences
 from sparsepop.tickets import Ticket
 from tests.cases import BATCH, Toy
@@ -81,6 +82,20 @@ def test_a_ticket_with_itself_is_itself(how: str) -> None:
     made = combine([ticket] * 3, SETTING, how, recalibrate=False).ticket
     assert made.id == ticket.id
     assert combine([ticket], SETTING, how, recalibrate=False).ticket.id == ticket.id
+
+
+def test_weights_that_layers_share_stay_shared() -> None:
+    """The average is taken of what is shared and of the gains; the count is that of one ticket."""
+    tickets = [trained(seed, model="resnet-20-w4", first=(ShareWeights(),)) for seed in (0, 1)]
+    made = superpose(tickets, SETTING).ticket
+    assert made.shared == tickets[0].shared
+    assert made.alive == tickets[0].alive == round(0.2 * made.total)
+    for name in made.shared:
+        gain = f"{name.removesuffix('weight')}gain"
+        mean = (tickets[0].others[gain] + tickets[1].others[gain]) / 2
+        torch.testing.assert_close(made.others[gain], mean)
+    with pytest.raises(ValueError, match="different networks"):
+        superpose([tickets[0], trained(0, model="resnet-20-w4")], SETTING)
 
 
 def test_another_density() -> None:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from sparsepop.ensemble import Point, barrier, cost_of, interpolate, line, vote
 from sparsepop.member import Member
-from sparsepop.methods import rigl
+from sparsepop.methods import Method, ShareWeights, rigl
 from sparsepop.recipe import Recipe
 from sparsepop.tickets import load, take
 from sparsepop.train import train
@@ -46,8 +46,10 @@ def test_the_smallest_probabilities_do_not_vanish() -> None:
     assert logits[0, 0] == -2000.0
 
 
-def test_costs_add_up_and_are_the_ledgers() -> None:
-    member = Member.build(Recipe("wrn-10-1", 4, rigl(0.1, 4, interval=2), batch=BATCH), 0, TASK)
+@pytest.mark.parametrize("first", [(), (ShareWeights(),)], ids=["own", "shared"])
+def test_costs_add_up_and_are_the_ledgers(first: tuple[Method, ...]) -> None:
+    methods = (*first, *rigl(0.1, 4, interval=2))
+    member = Member.build(Recipe("resnet-20-w4", 4, methods, batch=BATCH), 0, TASK)
     list(train(member, Toy(), every=4))
     one, other = take(member), trained(1)
     cost, both = cost_of([one]), cost_of([one, other])

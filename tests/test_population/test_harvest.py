@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 
+from sparsepop.data import open_data
+from sparsepop.ensemble import Setting, cost_of, superpose
 from sparsepop.experiment import Grid
 from sparsepop.member import Member
 from sparsepop.methods import east, gap, sup_tickets
@@ -123,7 +125,19 @@ def test_sup_tickets_of_any_base_end_with_a_ticket(tmp_path: Path, base: str) ->
     begin(settings, storage, fresh=False)
     assert not World(settings, storage).run().errors
     assert read(storage, "members")["status"].tolist() == ["done"]
-    assert len(read(storage, "tickets")) == 1
+    (row,) = read(storage, "tickets").to_dict("records")
+    (last,) = read(storage, "reports").query("final").to_dict("records")
+    store = TicketStore.of_experiment(storage)
+    for name in ("alive", "prunable", "density"):
+        assert row[name] == last[name]
+        assert store.frame()[name].tolist() == [row[name]] * 4
+    assert cost_of([store.read(row["ticket"])]).inference_flops == pytest.approx(last["inference_flops"])
+
+    # what can be made of the cheap tickets is the member's own network
+    cheap = [store.read(each) for each in store.frame(kind="cheap")["ticket"]]
+    own = superpose(cheap, Setting(open_data("digits")), recalibrate=False).ticket
+    assert own.masks.keys() == store.read(row["ticket"]).masks.keys()
+    assert all(torch.equal(own.weights[n], w) for n, w in store.read(row["ticket"]).weights.items())
 
 
 def not_plain(*_: Any) -> Ticket:

@@ -13,7 +13,6 @@ from sparsepop.masks import Masks, random_mask
 from sparsepop.models import build
 from sparsepop.storage import Storage
 from sparsepop.tickets import Provenance, Ticket, TicketStore
-from sparsepop.tickets.network import ticket_of
 
 SHAPE = (3, 8, 8)
 
@@ -37,7 +36,9 @@ def made(
     for name, buffer in network.named_buffers():
         if "running" in name:
             buffer.copy_(torch.rand(buffer.shape, generator=generator) + 0.5)
-    return ticket_of(model, SHAPE, 10, network, masks, provenance)
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    weights = {name: state.pop(name)[mask] for name, mask in masks.tensors.items()}
+    return Ticket(model, SHAPE, 10, masks.tensors, weights, state, provenance or Provenance())
 
 
 @cache

@@ -9,15 +9,16 @@ import torch
 
 from sparsepop.budgets import allocate
 from sparsepop.member import Member
-from sparsepop.methods import rigl
+from sparsepop.methods import Method, ShareWeights, rigl
 from sparsepop.recipe import Recipe
 from sparsepop.storage import Storage
-from sparsepop.tickets import FromTicket, TicketStore, from_ticket
-from tests.cases import BATCH, STEPS, TASK, run
+from sparsepop.tickets import FromTicket, TicketStore, from_ticket, take
+from sparsepop.train import train
+from tests.cases import BATCH, STEPS, TASK, Toy, run
 from tests.test_tickets.made import made
 
 
-def recipe(*methods: FromTicket, model: str = "wrn-10-1") -> Recipe:
+def recipe(*methods: Method, model: str = "wrn-10-1") -> Recipe:
     return Recipe(model, STEPS, methods, batch=BATCH)
 
 
@@ -80,6 +81,19 @@ def test_the_store_is_needed_once(store: TicketStore) -> None:
 def test_a_place_may_be_a_folder_or_a_storage(store: TicketStore) -> None:
     found = {from_ticket(place, "") for place in (store, store.storage, store.storage.root)}
     assert found == {FromTicket(store.storage.root, made().id, made().density)}
+
+
+def test_a_ticket_of_shared_weights_needs_them_shared(store: TicketStore) -> None:
+    grown = Recipe("resnet-20-w4", STEPS, (ShareWeights(), *rigl(0.1, STEPS)), batch=BATCH)
+    parent = Member.build(grown, 5, TASK)
+    list(train(parent, Toy(), every=STEPS))
+    start = from_ticket(store, store.write(take(parent)))
+    child = Member.build(recipe(ShareWeights(), start, model="resnet-20-w4"), 6, TASK)
+    assert child.masks.alive == parent.masks.alive
+    images, _ = Toy().batch(0, 0, 8)
+    assert torch.equal(child.model.eval()(images), parent.model.eval()(images))
+    with pytest.raises(ValueError, match="share weights: put ShareWeights before it"):
+        Member.build(recipe(start, model="resnet-20-w4"), 6, TASK)
 
 
 @pytest.mark.parametrize(

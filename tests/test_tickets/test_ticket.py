@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import pickle
+import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -14,14 +15,14 @@ import torch
 from torch import nn
 
 from sparsepop.member import Member
-from sparsepop.methods import Superpose, rigl, static, sup_tickets
+from sparsepop.methods import ShareWeights, Superpose, rigl, static, sup_tickets
 from sparsepop.outputs import evaluate
 from sparsepop.recipe import Recipe
 from sparsepop.schedule import TwoPhases
 from sparsepop.tickets import DamagedTicket, Provenance, Ticket, load, take, take_cheap
 from sparsepop.tickets.format import from_bytes, read_header, to_bytes
 from sparsepop.train import train
-from tests.cases import BATCH, CASES, STEPS, TASK, Case, Toy
+from tests.cases import BATCH, CASES, STEPS, TASK, Toy
 from tests.test_tickets.made import made
 
 SOURCE = Provenance(
@@ -132,9 +133,19 @@ def test_a_file_that_lies_about_its_network_is_refused() -> None:
     mixed = one[:split] + other[body:-32]
     with pytest.raises(DamagedTicket, match="holds the network"):
         from_bytes(mixed + hashlib.sha256(mixed).digest())
-    newer = one[:8] + (2).to_bytes(4, "little") + one[12:-32]
-    with pytest.raises(DamagedTicket, match="version 2"):
+    newer = one[:8] + (3).to_bytes(4, "little") + one[12:-32]
+    with pytest.raises(DamagedTicket, match="version 3"):
         from_bytes(newer + hashlib.sha256(newer).digest())
+
+
+def test_files_from_before_there_was_sharing_are_read() -> None:
+    data = to_bytes(made(provenance=SOURCE))
+    end = 16 + int.from_bytes(data[12:16], "little")
+    header = json.loads(zlib.decompress(data[16:end]))
+    del header["shared"]
+    packed = zlib.compress(json.dumps(header).encode())
+    old = data[:12] + len(packed).to_bytes(4, "little") + packed + data[end:-32]
+    assert_equal(from_bytes(old + hashlib.sha256(old).digest()), made(provenance=SOURCE))
 
 
 def test_reading_unpickles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,20 +183,57 @@ def test_parts_that_do_not_fit_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "case", [CASES[n] for n in ("static", "rigl", "rigl-adamw", "keep-dense", "gmp", "dense", "sup-tickets")]
+    "name",
+    ["static", "rigl", "rigl-adamw", "keep-dense", "gmp", "dense", "sup-tickets", "sharing", "east"],
 )
-def test_the_loaded_network_is_the_members(case: Case) -> None:
-    member = Member.build(case.recipe, 1, TASK)
+def test_the_loaded_network_is_the_members(name: str) -> None:
+    member = Member.build(CASES[name].recipe, 1, TASK)
     *_, report = train(member, Toy(), every=STEPS)
     ticket = from_bytes(to_bytes(take(member)))
     assert (ticket.alive, ticket.total) == (member.masks.alive, member.masks.total)
     model, masks = load(ticket)
     assert masks.digest() == member.masks.digest()
     assert masks.counts == member.masks.counts
+    assert (masks.alive, masks.total) == (member.masks.alive, member.masks.total)
+    assert ticket.state().keys() == member.model.state_dict().keys()
     for name, value in member.model.state_dict().items():
         assert torch.equal(model.state_dict()[name], value)
     member.model = model
     assert evaluate(member, Toy().batches("test", 30)).accuracy == pytest.approx(report.test.accuracy)  # type: ignore[union-attr]
+
+
+def sharing() -> Member:
+    member = Member.build(CASES["sharing"].recipe, 1, TASK)
+    list(train(member, Toy(), every=STEPS))
+    return member
+
+
+def test_a_shared_weight_is_held_once() -> None:
+    member = sharing()
+    ticket = take(member, SOURCE)
+    uses = sum(ticket.plain_masks()[name].numel() for name in ticket.shared)
+    assert uses > 0
+    assert sum(mask.numel() for mask in ticket.masks.values()) == ticket.total - uses
+    assert ticket.alive == round(0.05 * ticket.total) < sum(member.masks.counts.values())
+    assert len(to_bytes(ticket)) < len(to_bytes(replace(made(0.05, model="wrn-22-1"), provenance=SOURCE)))
+    assert int.from_bytes(to_bytes(ticket)[8:12], "little") == 2  # older versions could not expand it
+    assert int.from_bytes(to_bytes(made())[8:12], "little") == 1
+
+
+def test_a_state_that_is_restored_after_the_end_leaves_the_same_ticket() -> None:
+    member = sharing()
+    again = Member.restore(member.recipe, 1, TASK, member.state())
+    assert take(again).id == take(member).id
+
+
+def test_shared_weights_that_stay_dense_are_no_part_of_the_count() -> None:
+    dense = ("layer1.1.conv1.weight", "layer1.2.conv1.weight")
+    recipe = replace(CASES["sharing"].recipe, model="resnet-20-w4", keep_dense=dense)
+    member = Member.build(recipe, 1, TASK)
+    list(train(member, Toy(), every=STEPS))
+    ticket = from_bytes(to_bytes(take(member)))
+    assert (ticket.alive, ticket.total) == (member.masks.alive, member.masks.total)
+    assert all(torch.equal(v, load(ticket)[0].state_dict()[n]) for n, v in member.model.state_dict().items())
 
 
 def test_float64_networks_keep_their_precision() -> None:
@@ -248,3 +296,20 @@ def test_cheap_tickets_are_the_networks_at_the_ends_of_cycles() -> None:
     assert isinstance(recipe.methods[-1], Superpose)
     plain = Member.build(CASES["rigl"].recipe, 1, TASK)
     assert take_cheap(plain) == []
+
+
+def test_cheap_tickets_of_shared_weights_are_the_networks_of_then() -> None:
+    methods = (ShareWeights(), *sup_tickets(rigl(0.1, 4, interval=2), TwoPhases(4, 4, 2)))
+    recipe = Recipe("resnet-20-w4", 12, methods, batch=BATCH)
+    member, seen = Member.build(recipe, 1, TASK), {}
+    images, _ = Toy().batch(0, 0, 8)
+    for report in train(member, Toy(), every=4):
+        if not report.final:
+            with torch.no_grad():
+                seen[report.step] = member.model.eval()(images)
+    *cheap, last = take_cheap(member, SOURCE)
+    assert [ticket.provenance.step for ticket in (*cheap, last)] == [4, 8, 12]
+    assert {ticket.alive for ticket in (*cheap, last)} == {member.masks.alive}
+    for ticket in cheap:
+        with torch.no_grad():
+            assert torch.equal(load(from_bytes(to_bytes(ticket)))[0](images), seen[ticket.provenance.step])  # type: ignore[index]
