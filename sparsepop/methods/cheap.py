@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -41,10 +41,13 @@ def remember(memory: dict[str, Any], member: Member) -> None:
     }
 
 
-def recall(memory: dict[str, Any], member: Member) -> Iterator[CheapTicket]:
-    """The tickets in `memory`, oldest first, each unpacked only when it is asked for."""
-    for step in sorted(memory.get("tickets", {}), key=int):
-        yield _unpacked(int(step), memory["tickets"][step], member)
+def recall(memory: dict[str, Any], member: Member, wanted: Callable[[int], bool]) -> Iterator[CheapTicket]:
+    """The tickets in `memory` of the steps that are `wanted`, oldest first, each unpacked only when it is
+    asked for.
+    """
+    for step in sorted(map(int, memory.get("tickets", {}))):
+        if wanted(step):
+            yield _unpacked(step, memory["tickets"][str(step)], member)
 
 
 def _unpacked(step: int, packed: dict[str, dict[str, Tensor]], member: Member) -> CheapTicket:

@@ -43,7 +43,8 @@ class Superpose(Method):
     once at the `end` (the paper's figure) or after `each` merge (its code); `scope`: rank weights over the
     whole network (`global`) or keep each layer's count (`layer`). Nothing is merged before the last step, so
     the network in training is never touched. BatchNorm's statistics are re-estimated on one epoch of training
-    batches of rank 0's whole size, equal on all ranks; the forward passes are booked.
+    batches of rank 0's whole size, equal on all ranks; the forward passes are booked. Only tickets of this
+    member's own ends count: a state that was taken over may remember those of other cycles, and lack some.
 
     Deviations: the code also re-estimates statistics between merges, which no weight depends on; its ties
     may leave more than the exact count; no layer is emptied by global pruning; other buffers than BatchNorm's
@@ -77,6 +78,10 @@ class Superpose(Method):
     def finish(self, member: Member, data: Batches) -> None:
         if self.phases.cycles == 0:
             return
+        missing = self._missing(member)
+        if not any(True for _ in self.tickets(member)):
+            member.note("superpose", f"nothing to superpose{missing}", tickets=0.0)
+            return
         scores = self._judge_tickets(member, data)
         average = self.average_of(member, self.prune)
         numbers = {"tickets": float(len(scores)), "best_ticket": max(scores), "mean_ticket": _mean(scores)}
@@ -88,7 +93,7 @@ class Superpose(Method):
         numbers["pruned"] = _score(member, data)
         self._recalibrate(member, data)
         numbers["recalibrated"] = _score(member, data)
-        member.note("superpose", f"{len(scores)} tickets became one network", **numbers)
+        member.note("superpose", f"{len(scores)} tickets became one network{missing}", **numbers)
 
     def settled_at(self) -> int:
         return self.phases.end
@@ -96,7 +101,7 @@ class Superpose(Method):
     def average_of(self, member: Member, prune: str | None) -> CheapTicket:
         """The average of the tickets so far, pruned to the count of the network in training (None: not)."""
         mean: CheapTicket | None = None
-        for position, ticket in enumerate(self._tickets(member)):
+        for position, ticket in enumerate(self.tickets(member)):
             if mean is not None and prune == "each":
                 mean = self._pruned(mean, member)
             mean = _merged(mean, ticket, share_of(position, self.average, self.factor))
@@ -104,8 +109,16 @@ class Superpose(Method):
             raise ValueError(f"no ticket was taken: the first one is due at step {self.phases.before}")
         return mean if prune is None else self._pruned(mean, member)
 
-    def _tickets(self, member: Member) -> Iterator[CheapTicket]:
-        return recall(member.memory_of(self), member)
+    def tickets(self, member: Member) -> Iterator[CheapTicket]:
+        """The tickets that count so far, oldest first."""
+        return recall(member.memory_of(self), member, self.phases.ends)
+
+    def _missing(self, member: Member) -> str:
+        """In words, which tickets there should be and are not."""
+        taken = {ticket.step for ticket in self.tickets(member)}
+        due = range(self.phases.before, self.phases.end + 1, self.phases.length)
+        steps = ", ".join(str(step) for step in due if step not in taken)
+        return f"; none of step {steps}, for the state of then had other cycles" if steps else ""
 
     def _pruned(self, mean: CheapTicket, member: Member) -> CheapTicket:
         weights = {name: mean.state[name] for name in mean.masks}
@@ -116,17 +129,20 @@ class Superpose(Method):
     def _judge_tickets(self, member: Member, data: Batches) -> list[float]:
         """Note and return every ticket's validation accuracy; the network is the last ticket afterwards."""
         scores: list[float] = []
-        for place, ticket in enumerate(self._tickets(member)):
+        first = None
+        for ticket in self.tickets(member):
+            place = (ticket.step - self.phases.before) // self.phases.length
+            first = place if first is None else first
             member.model.load_state_dict(ticket.state)
             scores.append(_score(member, data))
             numbers = {"ticket": place, "step": ticket.step, "alive": ticket.alive, "accuracy": scores[-1]}
-            member.note("ticket", _warning(place, scores), **numbers)
+            member.note("ticket", _warning(place, first, scores), **numbers)
         return scores
 
     def _sharing(self, member: Member, final: dict[str, Tensor]) -> dict[str, float]:
-        masks = [ticket.masks for ticket in self._tickets(member)]
+        masks = [ticket.masks for ticket in self.tickets(member)]
         found = occurrences(masks)
-        overlaps = [overlap(one, other) for one, other in pairwise(masks)]
+        overlaps = [overlap(one, other) for one, other in pairwise(masks)] or [1.0]
         known = {"union_density": density_of(found, member.masks.total), "overlap": _mean(overlaps)}
         return known | shared(found, final)
 
@@ -155,11 +171,12 @@ def _score(member: Member, data: Batches) -> float:
     return evaluate(member, own_part(member, data, "validation")).accuracy
 
 
-def _warning(place: int, scores: list[float]) -> str:
-    if scores[place] >= scores[0] - WARN_BELOW or place == 0:
+def _warning(place: int, first: int, scores: list[float]) -> str:
+    """What to do about the newest of the `scores`, where it is far below the first."""
+    if scores[-1] >= scores[0] - WARN_BELOW:
         return ""
-    points = 100 * (scores[0] - scores[place])
-    return f"ticket {place} is {points:.1f} points below ticket 0: make cycles longer, or explore less"
+    points = 100 * (scores[0] - scores[-1])
+    return f"ticket {place} is {points:.1f} points below ticket {first}: make cycles longer, or explore less"
 
 
 def _mean(values: list[float]) -> float:

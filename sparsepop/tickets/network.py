@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from sparsepop.masks import Masks
 from sparsepop.member import Member
 from sparsepop.methods import Superpose
-from sparsepop.methods.cheap import recall
 from sparsepop.methods.sharing import sharing_of
 from sparsepop.models import blank, is_own, model_name
 from sparsepop.tickets.ticket import Provenance, Ticket
@@ -41,7 +40,7 @@ def take_cheap(member: Member, provenance: Provenance | None = None) -> list[Tic
     bare = blank(member.recipe.model, member.task.shape, member.task.classes)
     names = (bare.state_dict().keys() - owners.keys()) | gains.keys()
     methods = [method for method in member.recipe.methods if isinstance(method, Superpose)]
-    found = [each for method in methods for each in recall(member.memory_of(method), member)]
+    found = [each for method in methods for each in method.tickets(member)]
     source = provenance or Provenance()
     return [
         _ticket(

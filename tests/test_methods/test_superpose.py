@@ -30,7 +30,6 @@ from sparsepop.methods import (
     static,
     sup_tickets,
 )
-from sparsepop.methods.cheap import recall
 from sparsepop.optim import SGD
 from sparsepop.recipe import Recipe
 from sparsepop.schedule import Milestones, Triangular, TwoPhases
@@ -54,7 +53,7 @@ def superpose_of(member: Member) -> Superpose:
 
 
 def tickets(member: Member) -> list[dict[str, Tensor]]:
-    return [each.state for each in recall(member.memory_of(superpose_of(member)), member)]
+    return [each.state for each in superpose_of(member).tickets(member)]
 
 
 def finished(recipe: Recipe, seed: int = 0) -> tuple[Member, Report]:
@@ -301,6 +300,54 @@ def test_a_run_cut_anywhere_in_the_cycles_ends_the_same() -> None:
         assert last.notes == report.notes
         assert all(torch.equal(v, whole.model.state_dict()[n]) for n, v in member.model.state_dict().items())
         assert member.masks.digest() == whole.masks.digest()
+
+
+# --- states taken over from other cycles
+
+
+def taken_over(mine: TwoPhases, donors: TwoPhases, step: int) -> tuple[Member, Report]:
+    """A member with phases `mine` that has gone on from a state at `step` of one with `donors`."""
+
+    def recipe(phases: TwoPhases) -> Recipe:
+        lr = Triangular(0.01, 0.05, phases, 0.1)
+        return Recipe(
+            "lenet-300-100", 32, sup_tickets(rigl(0.1, 8, interval=2), phases), SGD(lr), batch=BATCH
+        )
+
+    donor = run(Member.build(recipe(donors), 0, TASK), step)
+    member = Member.restore(recipe(mine), 1, TASK, donor.state())
+    *_, last = train(member, Toy(), every=32)
+    return member, last
+
+
+def test_only_tickets_of_the_members_own_ends_count() -> None:
+    member, report = taken_over(TwoPhases(16, 8, 2), TwoPhases(8, 4, 6), 20)
+    assert [row["step"] for row in told(report, "ticket")] == [16, 24, 32]
+    (row,) = told(report, "superpose")
+    assert row["tickets"] == 3
+    assert [note.message for note in report.notes if note.kind == "superpose"] == [
+        "3 tickets became one network"
+    ]
+    assert member.masks.alive == round(0.1 * member.masks.total)
+
+
+@pytest.mark.parametrize(
+    ("mine", "donors", "step", "steps", "message"),
+    [
+        (TwoPhases(16, 8, 2), TwoPhases(17, 5, 3), 20, [24, 32], "none of step 16,"),
+        (TwoPhases(16, 8, 1), TwoPhases(17, 5, 3), 20, [24], "none of step 16,"),
+        (TwoPhases(16, 8, 1), TwoPhases(17, 5, 3), 25, [], "nothing to superpose; none of step 16, 24,"),
+    ],
+)
+def test_tickets_that_are_missing_are_named(
+    mine: TwoPhases, donors: TwoPhases, step: int, steps: list[int], message: str
+) -> None:
+    member, report = taken_over(mine, donors, step)
+    found = told(report, "ticket")
+    assert [row["step"] for row in found] == steps
+    assert [row["ticket"] for row in found] == [(each - 16) / 8 for each in steps]
+    assert [message in note.message for note in report.notes if note.kind == "superpose"] == [True]
+    assert member.masks.alive == round(0.1 * member.masks.total)
 
 
 # --- what is told
