@@ -16,6 +16,7 @@ from sparsepop.methods import Superpose
 from sparsepop.storage import Storage
 from sparsepop.tickets import FromTicket, TicketStore, take
 from sparsepop.train import train
+from tests.test_data.made import pictures, write_parquet
 
 FOLDER = Path(__file__).parents[1] / "tune_configs"
 
@@ -58,6 +59,14 @@ def test_every_member_has_cycles() -> None:
         *_, last = experiment.recipe(dict(start.hp)).methods
         assert isinstance(last, Superpose)
         assert last.phases.cycles >= 3
+
+
+@pytest.mark.parametrize("name", ["sup_tickets", "harvest"])
+def test_a_folder_gets_the_model_of_its_data(tmp_path: Path, name: str) -> None:
+    for split in ("train", "test"):
+        write_parquet(tmp_path / "mnist", split, pictures(400))
+    experiment = load(str(FOLDER / f"{name}.py"), data=str(tmp_path / "mnist"), smoke=True)
+    assert member_of(experiment).recipe.model == "lenet-300-100"
 
 
 def test_tickets_are_harvested_and_retrained(tmp_path: Path) -> None:

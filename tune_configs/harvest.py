@@ -17,7 +17,8 @@ def experiment(
 ) -> Experiment:
     """Four seeds. With `--set parent=STORE:ID` they retrain that ticket, connections and weights, at a tenth
     of the learning rate: four members on one mask, for `--how soup`."""
-    name, model = PurePath(data).name, "lenet-300-100" if data in ("digits", "mnist") else "resnet-20"
+    name = PurePath(data).name
+    model = {"mnist": "lenet-300-100", "digits": "lenet-300-100"}.get(name, "resnet-20")
     steps = (2 if smoke else epochs) * open_data(data).steps_per_epoch(128)
     store, _, ticket = parent.rpartition(":")
 
