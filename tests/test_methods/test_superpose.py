@@ -203,11 +203,28 @@ def test_pruning_after_each_merge_is_the_procedure_of_the_code() -> None:
     torch.testing.assert_close(torch.cat([found[n].flatten() for n in names]), first, rtol=0, atol=1e-6)
 
 
-def test_cima_follows_the_newest_ticket() -> None:
-    recipe = recipe_of(sup_tickets(rigl(0.1, 6, interval=2), PHASES, average="cima", factor=1.0))
+@pytest.mark.parametrize("factor", [0.3, 0.5, 1.0])
+def test_cima_is_a_moving_average(factor: float) -> None:
+    """Its weights by hand: (1-g)^3, g(1-g)^2, g(1-g), g."""
+    recipe = recipe_of(sup_tickets(rigl(0.1, 6, interval=2), PHASES, average="cima", factor=factor))
     member = run(Member.build(recipe, 0, TASK), PHASES.end)
-    mean = superpose_of(member).average_of(member, "end")
-    torch.testing.assert_close(mean.state, {n: v.clone() for n, v in tickets(member)[-1].items()})
+    old = 1.0 - factor
+    shares = [old**3, factor * old**2, factor * old, factor]
+    assert sum(shares) == pytest.approx(1.0)
+    for name, value in superpose_of(member).average_of(member, None).state.items():
+        each = [share * state[name].double() for share, state in zip(shares, tickets(member), strict=True)]
+        torch.testing.assert_close(value.double(), torch.stack(each).sum(0), rtol=0, atol=1e-6)
+
+
+def test_cima_is_pruned_at_the_end_or_after_each_merge() -> None:
+    recipe = recipe_of(sup_tickets(rigl(0.1, 6, interval=2), PHASES, average="cima", factor=0.3))
+    member = run(Member.build(recipe, 0, TASK), PHASES.end)
+    mean, pruned = (superpose_of(member).average_of(member, prune) for prune in (None, "end"))
+    assert pruned.alive == member.masks.alive < mean.alive
+    for name, mask in pruned.masks.items():
+        assert torch.equal(pruned.state[name], mean.state[name] * mask)
+    each = superpose_of(member).average_of(member, "each")
+    assert any(not torch.equal(each.state[name], pruned.state[name]) for name in pruned.masks)
 
 
 # --- exploring
