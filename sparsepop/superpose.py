@@ -18,7 +18,7 @@ from sparsepop.storage import Storage
 
 if TYPE_CHECKING:
     from sparsepop.ensemble import Setting
-    from sparsepop.tickets import Ticket, TicketStore
+    from sparsepop.tickets import DamagedTicket, Ticket, TicketStore
 
 BAD_INPUT = 2
 _WIDE = 10_000  # a pipe has no width to keep to: nothing is cut there
@@ -68,7 +68,11 @@ def _chosen(store: TicketStore, flags: argparse.Namespace) -> list[Ticket]:
     """
     if flags.tickets:
         return [store.read(store.find(prefix)) for prefix in flags.tickets]
-    frame = store.frame(kind=flags.kind)
+    # whose a damaged ticket is cannot be known: members that were named need not wait for it
+    damaged: list[DamagedTicket] | None = [] if flags.members else None
+    frame = store.frame(damaged, kind=flags.kind)
+    for error in damaged or []:
+        print(f"sparsepop.superpose: left out: {error}", file=sys.stderr)
     if flags.members:
         missing = sorted(set(flags.members) - set(frame["member"].dropna()))
         if missing:

@@ -173,6 +173,22 @@ def test_a_damaged_ticket_is_named(
     assert len(printed.splitlines()) == 1
 
 
+def test_a_damaged_ticket_does_not_keep_named_members_waiting(
+    tmp_path: Path, finished: Storage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, source = TicketStore(Storage(str(tmp_path / "tickets-store"))), TicketStore.of_experiment(finished)
+    for member in range(3):
+        (ticket,) = source.frame(kind="member", member=member)["ticket"]
+        path = tmp_path / "tickets-store" / store.path(store.write(source.read(ticket)))
+    path.write_bytes(path.read_bytes()[:-1])
+    assert superpose.main([str(tmp_path), "--members", "0", "1"]) == 0
+    assert len(read(Storage(str(tmp_path)), "ensembles").iloc[-1]["tickets"]) == 2
+    printed = capsys.readouterr().err
+    assert f"left out: {path} is damaged" in printed
+    assert superpose.main([str(tmp_path), "--members", "2"]) == superpose.BAD_INPUT
+    assert "no ticket of member 2" in capsys.readouterr().err
+
+
 def test_help_needs_neither_torch_nor_ray() -> None:
     code = (
         "import sys\nfrom sparsepop.superpose import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n"

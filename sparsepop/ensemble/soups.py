@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import torch
 from torch import nn
@@ -11,6 +12,7 @@ from torch import nn
 from sparsepop.averaging import check_scope, has_statistics, merge, prune_back
 from sparsepop.budgets import check_density
 from sparsepop.ensemble.setting import Setting
+from sparsepop.overlaps import density_of, occurrences
 from sparsepop.tickets import Provenance, Ticket, load
 
 State = dict[str, torch.Tensor]
@@ -39,8 +41,8 @@ def superpose(
     recalibrate: bool = True,
     how: str = "uniform",
 ) -> Superposed:
-    """One ticket from several: their average (`weights` in any scale, default all alike), zeros counted as
-    zeros, pruned back by magnitude (Sup-tickets, Yin et al. 2022, without its cycles).
+    """One ticket from several: their average (`weights` in any scale, default all alike; 0 leaves a ticket
+    out), zeros counted as zeros, pruned back by magnitude (Sup-tickets, Yin et al. 2022, without its cycles).
 
     `density`: of the result, default that of the tickets; `scope`: `global` ranks the whole network, `layer`
     keeps the first ticket's count in each layer. Tickets that share one mask keep it (Sparse Model Soups,
@@ -48,7 +50,8 @@ def superpose(
     different networks, or of different densities where none is given.
     """
     check_scope(scope)
-    ticket = _mean(tickets, _shares(tickets, weights), how)
+    tickets, shares = _counted(tickets, weights)
+    ticket = _mean(tickets, shares, how)
     counts = _counts(tickets, ticket.alive, density, scope)
     union_density, unpruned = ticket.density, setting.accuracy(ticket)
     ticket = _pruned(ticket, counts, scope)
@@ -71,23 +74,25 @@ def greedy(
 ) -> tuple[Superposed, list[Ticket]]:
     """The uniform superposition of those tickets that pay, and which these are: from the best on, each is
     tried and stays only if the validation accuracy of the superposed network rises (Wortsman et al. 2022,
-    "Model soups", recipe 1, which also keeps a ticket that changes nothing).
+    "Model soups", recipe 1, which also keeps a ticket that changes nothing). `density` is the most that the
+    result may have: those that stay may not have as many weights together.
     """
+    check_alike(tickets)
+    _check_enough(tickets, density)
     chosen: list[Ticket] = []
     best: Superposed | None = None
     for ticket in sorted(tickets, key=setting.accuracy, reverse=True):
         tried = superpose(
             [*chosen, ticket],
             setting,
-            density=density,
+            density=_reachable([*chosen, ticket], density),
             scope=scope,
             recalibrate=recalibrate and bool(chosen),
             how="greedy",
         )
         if best is None or tried.recalibrated > best.recalibrated:
             best, chosen = tried, [*chosen, ticket]
-    if best is None:
-        raise ValueError("no ticket to superpose: give at least one")
+    assert best is not None
     return best, chosen
 
 
@@ -113,13 +118,33 @@ def check_alike(tickets: Sequence[Ticket]) -> None:
         raise ValueError(f"tickets of different networks have no average ({names}): choose those of one")
 
 
-def _shares(tickets: Sequence[Ticket], weights: Sequence[float] | None) -> list[float]:
-    """What each ticket adds when it is merged into those before it: its weight over the sum so far."""
+def _counted(tickets: Sequence[Ticket], weights: Sequence[float] | None) -> tuple[list[Ticket], list[float]]:
+    """The tickets that have any weight, and what each adds when it is merged into those before it: its weight
+    over the sum so far.
+    """
     check_alike(tickets)
     given = [1.0] * len(tickets) if weights is None else list(weights)
-    if len(given) != len(tickets) or min(given) < 0 or given[0] <= 0:
-        raise ValueError(f"{len(tickets)} tickets need as many weights, none negative, not {given}")
-    return [weight / sum(given[: place + 1]) for place, weight in enumerate(given)]
+    if len(given) != len(tickets) or min(given) < 0 or max(given) == 0:
+        raise ValueError(
+            f"{len(tickets)} tickets need as many weights, none negative and not all 0, not {given}"
+        )
+    positive = [weight for weight in given if weight > 0]
+    used = [ticket for ticket, weight in zip(tickets, given, strict=True) if weight > 0]
+    return used, [weight / so_far for weight, so_far in zip(positive, accumulate(positive), strict=True)]
+
+
+def _reachable(tickets: Sequence[Ticket], density: float | None) -> float | None:
+    """`density`, or that of the tickets' union where it is less."""
+    return None if density is None else min(density, _union_density(tickets))
+
+
+def _check_enough(tickets: Sequence[Ticket], density: float | None) -> None:
+    if density is not None and check_density(density) > (most := _union_density(tickets)):
+        raise ValueError(f"density {density} is above {most}, what all tickets together have: lower it")
+
+
+def _union_density(tickets: Sequence[Ticket]) -> float:
+    return density_of(occurrences(ticket.masks for ticket in tickets), tickets[0].total)
 
 
 def _counts(tickets: Sequence[Ticket], most: int, density: float | None, scope: str) -> dict[str, int]:

@@ -102,14 +102,15 @@ class TicketStore:
         """Ids of all tickets, sorted."""
         return [name.removesuffix(_ENDING) for name in self.storage.names() if name.endswith(_ENDING)]
 
-    def frame(self, **wanted: Any) -> pd.DataFrame:
+    def frame(self, damaged: list[DamagedTicket] | None = None, **wanted: Any) -> pd.DataFrame:
         """One row per ticket and owner, sorted by member and step, with a fresh index: id, kind, network,
         provenance, size, and a column for every metric and cost that any of them has. Keywords keep the rows
-        that hold these values (`kind="member"`, `member=3`). Raises DamagedTicket as `read` does, ValueError
-        for a keyword that is no column.
+        that hold these values (`kind="member"`, `member=3`). Raises DamagedTicket as `read` does, unless it
+        may append what is wrong to `damaged` and leave the ticket out; ValueError for a keyword that is no
+        column.
         """
         beside = self._beside()
-        found = side_by_side(lambda ticket: self._rows(ticket, beside.get(ticket, [])), self.ids())
+        found = side_by_side(lambda ticket: self._rows(ticket, beside.get(ticket, []), damaged), self.ids())
         rows = list(chain.from_iterable(found))
         numbers = {name: "float64" for row in rows for name in row if name not in _TYPES}
         frame = pd.DataFrame(rows, columns=[*_TYPES, *numbers]).astype({**_TYPES, **numbers})
@@ -119,7 +120,18 @@ class TicketStore:
             frame = frame[(frame[name] == value).fillna(False)]
         return frame.sort_values(["member", "step", "ticket"], kind="stable", ignore_index=True)
 
-    def _rows(self, ticket: str, beside: list[str]) -> list[dict[str, Any]]:
+    def _rows(
+        self, ticket: str, beside: list[str], damaged: list[DamagedTicket] | None
+    ) -> list[dict[str, Any]]:
+        try:
+            return self._sound_rows(ticket, beside)
+        except DamagedTicket as error:
+            if damaged is None:
+                raise
+            damaged.append(error)
+            return []
+
+    def _sound_rows(self, ticket: str, beside: list[str]) -> list[dict[str, Any]]:
         size, header = self._checked(ticket, _sized_header, lambda found: found[1]["id"])
         sizes = {name: math.prod(shape) for name, _, shape, _ in header["prunable"]}
         uses = header.get("shared", {}).values()

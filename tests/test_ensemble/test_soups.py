@@ -30,7 +30,7 @@ def mean_of(tickets: list[Ticket], weights: list[float]) -> dict[str, torch.Tens
     }
 
 
-@pytest.mark.parametrize("weights", [None, [1.0, 2.0, 5.0], [1.0, 0.0, 3.0]])
+@pytest.mark.parametrize("weights", [None, [1.0, 2.0, 5.0], [1.0, 0.0, 3.0], [0.0, 1.0, 1.0]])
 def test_the_largest_weights_of_the_mean_are_kept(weights: list[float] | None) -> None:
     made = superpose(three(), SETTING, weights).ticket
     mean = mean_of(three(), weights or [1.0] * 3)
@@ -105,6 +105,23 @@ def test_another_density() -> None:
     assert superpose(mixed, SETTING, density=0.2).ticket.alive == trained(0).alive
 
 
+def test_a_ticket_without_weight_is_left_out() -> None:
+    first, second, third = three()
+    made = superpose([first, second, third], SETTING, [0.0, 1.0, 2.0])
+    assert made.ticket.id == superpose([second, third], SETTING, [1.0, 2.0]).ticket.id
+    assert made.ticket.provenance.parents == (second.id, third.id)
+    assert made.union_density == density_of(occurrences(each.masks for each in (second, third)))
+
+
+def test_greedy_at_a_density_that_one_ticket_does_not_have() -> None:
+    single, union = trained(0).density, density_of(occurrences(ticket.masks for ticket in three()))
+    best, chosen = greedy(three(), SETTING, density=1.2 * single)
+    there = density_of(occurrences(ticket.masks for ticket in chosen))
+    assert best.ticket.density == pytest.approx(min(1.2 * single, there), rel=1e-3)
+    with pytest.raises(ValueError, match="what all tickets together have"):
+        greedy(three(), SETTING, density=1.01 * union)
+
+
 def test_same_mask_soups_stay_on_their_mask() -> None:
     tickets = [trained(seed, mask_seed=7) for seed in range(2)]
     assert same_mask(tickets)
@@ -160,6 +177,7 @@ def test_tickets_are_left_as_they_are() -> None:
         (lambda: superpose([trained(0), trained(1, 0.1)], SETTING), "different density"),
         (lambda: superpose(three(), SETTING, [1.0, 2.0]), "3 tickets need as many weights"),
         (lambda: superpose(three(), SETTING, [1.0, -1.0, 1.0]), "none negative"),
+        (lambda: superpose(three(), SETTING, [0.0, 0.0, 0.0]), "not all 0"),
         (lambda: superpose(three(), SETTING, density=0.9), "all tickets together have"),
         (lambda: superpose(three(), SETTING, density=0.1, scope="layer"), "'layer' keeps the density"),
         (lambda: superpose(three(), SETTING, density=0.0), r"got 0\.0"),
