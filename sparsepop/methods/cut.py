@@ -26,8 +26,9 @@ class Cut(Method):
     Stands after the soft method whose masks it ends (`harden`). The largest weights of those alive stay;
     where fewer are alive than asked for, all of them stay and the largest of the others, which a soft method
     has kept in training, come back. `scope`: `global` ranks all layers together, each keeping at least one
-    weight; a distribution (uniform, er, erk) gives each layer its own budget. The cut itself costs one
-    ranking of all weights; its price is the soft training that the steps after it replace.
+    weight; a distribution (uniform, er, erk) gives each layer its own budget. Who takes over a state from
+    beyond `at` that is not cut yet cuts after its first step with it. The cut itself costs one ranking of
+    all weights; its price is the soft training that the steps after it replace.
     """
 
     density: float
@@ -45,16 +46,21 @@ class Cut(Method):
         member.masks.allocate(self.density)
 
     def after_step(self, member: Member) -> None:
-        if member.step == self.at:
-            found: list[int] = []
+        memory = member.memory_of(self)
+        if member.step >= self.at and not memory.get("done"):
+            memory["done"] = True
+            self._cut(member)
 
-            def select(masks: Masks) -> Mapping[str, Tensor]:
-                found.append(masks.alive)
-                return exact_masks(masks, self.density, self.scope)
+    def _cut(self, member: Member) -> None:
+        found: list[int] = []
 
-            harden(member, select)
-            total = member.masks.total
-            member.note("cut", "", found=found[0] / total, density=member.masks.alive / total)
+        def select(masks: Masks) -> Mapping[str, Tensor]:
+            found.append(masks.alive)
+            return exact_masks(masks, self.density, self.scope)
+
+        harden(member, select)
+        total = member.masks.total
+        member.note("cut", "", found=found[0] / total, density=member.masks.alive / total)
 
     def density_at(self, step: int) -> float | None:
         return self.density if step >= self.at else None

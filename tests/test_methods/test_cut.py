@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sparsepop.budgets import allocate
 from sparsepop.masks import Masks
 from sparsepop.member import Member
-from sparsepop.methods import Cut, Method, Static
+from sparsepop.methods import Cut, Halo, Method, Static, Thresholds
 from sparsepop.methods.cut import exact_masks
 from sparsepop.methods.harden import harden
 from sparsepop.optim import SGD, AdamW
@@ -191,6 +191,23 @@ def test_weights_grown_by_a_cut_after_hard_masks_start_at_zero() -> None:
         assert not (before[name] & ~mask).any()
         assert not member.masks.params[name][mask & ~before[name]].any()
     assert member.masks.alive == round(0.2 * member.masks.total)
+
+
+@pytest.mark.parametrize("soft", [(), (Thresholds(0.05),), (Halo(1e-5, 1e-3),)], ids=["dense", "dst", "halo"])
+def test_who_takes_over_a_state_from_before_its_cut_cuts_at_the_next_step(soft: tuple[Method, ...]) -> None:
+    early, late = (Recipe("lenet-300-100", 12, (*soft, Cut(0.1, at)), batch=BATCH) for at in (5, 8))
+    member = Member.restore(early, 2, TASK, run(Member.build(late, 1, TASK), 6).state())
+    run(member, 1)
+    assert [note.kind for note in member.take_notes()] == ["cut"]
+    assert member.masks.enforced
+    assert member.masks.alive == round(0.1 * member.masks.total)
+
+
+def test_who_takes_over_a_state_that_is_cut_does_not_cut_again() -> None:
+    early, late = (Recipe("lenet-300-100", 12, (Cut(0.1, at),), batch=BATCH) for at in (5, 8))
+    member = Member.restore(late, 2, TASK, run(Member.build(early, 1, TASK), 6).state())
+    assert not run(member, 6).take_notes()
+    assert member.masks.alive == round(0.1 * member.masks.total)
 
 
 # --- values
