@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from sparsepop.budgets import check_density, check_distribution
 from sparsepop.masks import top_mask
 from sparsepop.methods.base import Method
+from sparsepop.methods.settle import owes, reach
 from sparsepop.methods.static import set_random_masks
 from sparsepop.schedule import Every, Schedule, as_schedule, last_change, lows, peaks
 
@@ -35,7 +36,8 @@ class DropGrow(Method):
     Deviations: counts are exact (published code loses weights to ties and zero gradients); the step of an
     update is also taken, on the new masks, where RigL's code skips it; where `density` changes for the last
     time and at the end of every cycle, masks are pruned to it exactly, and at the peak of a cycle they are
-    grown to it exactly, whether or not an update is due.
+    grown to it exactly, whether or not an update is due; who takes over masks that are not there yet when
+    its own schedule is over does so after its first step with them.
     """
 
     density: float | Schedule | None
@@ -62,6 +64,7 @@ class DropGrow(Method):
         for peak in peaks(as_schedule(self.density)):
             self._targets(member, peak)  # a budget that the layers cannot hold is refused here, not later
         set_random_masks(member, self._targets(member, member.step))
+        reach(member, self, as_schedule(self.density)(member.step))
 
     def after_backward(self, member: Member) -> None:
         if not (self.every(member.step) or self._peaks_at(member.step)):
@@ -75,7 +78,10 @@ class DropGrow(Method):
             self._update(member, fraction, _noise(member))
 
     def after_step(self, member: Member) -> None:
-        if self.density is not None and member.step in lows(as_schedule(self.density)):
+        if self.density is None:
+            return
+        schedule = as_schedule(self.density)
+        if member.step in lows(schedule) or owes(member, self, schedule):
             self._update(member, 0.0, _noise(member))
 
     def density_at(self, step: int) -> float | None:
@@ -111,6 +117,8 @@ class DropGrow(Method):
             if target < param.numel() or masks.is_sparse(name):
                 new[name] = drop_and_grow(param, mask, score(param), masks.counts[name], target, fraction)
         masks.set(new, member.optimizer)
+        if self.density is not None:
+            reach(member, self, as_schedule(self.density)(member.step))
 
 
 @torch.no_grad()

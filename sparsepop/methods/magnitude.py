@@ -11,6 +11,7 @@ from torch import Tensor
 from sparsepop.budgets import check_density, check_scope, kept
 from sparsepop.masks import Masks, spare_largest, top_mask, top_masks
 from sparsepop.methods.base import Method
+from sparsepop.methods.settle import owes, reach
 from sparsepop.schedule import Every, Schedule, as_schedule, last_change
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Magnitude(Method):
     """Prune the smallest alive weights down to `density` of the step, at every update and where the schedule
-    ends.
+    ends (or, with masks taken over from a member whose own had not ended, one step later).
 
     `scope`: `global` ranks all weights together, each layer keeping at least its largest; a distribution
     (uniform, er, erk) gives each layer its own budget. With a cubic ramp this is GMP (Zhu & Gupta 2017);
@@ -38,9 +39,15 @@ class Magnitude(Method):
         check_density(schedule(0))
         check_density(schedule(last_change(schedule)))
 
+    def start(self, member: Member) -> None:
+        reach(member, self, as_schedule(self.density)(0))
+
     def after_step(self, member: Member) -> None:
-        if self.every(member.step) or member.step == self.settled_at():
-            prune(member.masks, as_schedule(self.density)(member.step), self.scope, member.optimizer)
+        schedule = as_schedule(self.density)
+        ends = member.step == self.settled_at()
+        if self.every(member.step) or ends or owes(member, self, schedule):
+            prune(member.masks, schedule(member.step), self.scope, member.optimizer)
+            reach(member, self, schedule(member.step))
 
     def density_at(self, step: int) -> float | None:
         schedule = as_schedule(self.density)

@@ -137,3 +137,14 @@ def test_a_cyclic_density_beside_another_method_promises_its_own() -> None:
     recipe = Recipe("lenet-300-100", 30, (*static(0.2), cycling(4)), batch=BATCH)
     assert [recipe.density_at(step) for step in (0, 10, 20, 30)] == [LOW] * 4
     assert recipe.density_at(6) == pytest.approx(3 * LOW)
+
+
+@pytest.mark.parametrize("grow", ["gradient", "random"])
+def test_who_takes_over_a_mid_cycle_after_its_own_cycles_is_at_the_low_a_step_later(grow: str) -> None:
+    donor = run(member(cycling(1, cycles=3, grow=grow)), 26)  # the third cycle's peak
+    assert donor.masks.alive == round(3 * LOW * 88_600)
+    own = Recipe("lenet-300-100", 30, (cycling(1, grow=grow),), batch=BATCH)
+    receiver = run(Member.restore(own, 1, TASK, donor.state()), 1)
+    assert receiver.masks.alive == round(LOW * 88_600)
+    settled = receiver.masks.version
+    assert run(receiver, 3).masks.version == settled

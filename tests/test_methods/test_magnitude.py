@@ -108,3 +108,13 @@ def test_the_end_is_reached_where_no_update_is_due() -> None:
 def test_settings_that_cannot_work_are_refused(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Magnitude(**settings)  # type: ignore[arg-type]
+
+
+def test_who_takes_over_a_network_still_to_be_pruned_prunes_it_a_step_later() -> None:
+    def recipe(end: int) -> Recipe:
+        return Recipe("lenet-300-100", 12, (Magnitude(Cubic(1.0, 0.1, end), Every(2, 2, end)),), batch=BATCH)
+
+    donor = run(Member.build(recipe(10), 1, TASK), 7)
+    assert donor.masks.density > 0.1
+    receiver = run(Member.restore(recipe(4), 2, TASK, donor.state()), 1)
+    assert receiver.masks.alive == round(0.1 * 88_600)
