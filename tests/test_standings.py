@@ -53,7 +53,7 @@ def test_opponents_are_the_others_of_a_density_or_those_of_them_that_have_not_di
     for post in standings.latest.values():
         others = [other for other in standings.latest.values() if other is not post]
         others = [other for other in others if equal(other.density, post.density)]
-        known = {other.member for other in others if alive(other) or alive(post)}
+        known: set[int | None] = {other.member for other in others if alive(other) or alive(post)}
         drawn = [standings.opponent(post, Random(seed)) for seed in range(200)]
         assert {None if each is None else each.member for each in drawn} == (known or {None})
 
