@@ -185,6 +185,17 @@ def test_bars_say_which_layers_were_dense(tables: dict[str, pd.DataFrame]) -> No
     assert not first & second
 
 
+def test_a_part_that_is_grown_in_parallel_is_dense_until_the_merge() -> None:
+    told = [("grow", 4, {"phase": 0.0}), ("merge", 8, {}), ("grow", 8, {"phase": 1.0}), ("merge", 12, {})]
+    rows = [
+        {"member": 0, "kind": kind, "step": step, "message": "conv", "numbers": numbers}
+        for kind, step, numbers in told
+    ]
+    (axes,) = figures.gap_schedule(pd.DataFrame(rows), 0).axes
+    bars = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
+    assert sorted((bar.get_x(), bar.get_x() + bar.get_width()) for bar in bars) == [(4, 8), (8, 12)]
+
+
 def test_thresholds_are_means_within_their_range(tables: dict[str, pd.DataFrame]) -> None:
     figure, rows = figures.thresholds(tables["layers"], 2), tables["layers"].query("member == 2")
     for layer, own in rows.groupby("layer"):

@@ -242,6 +242,15 @@ def test_the_command_draws_what_fits_where_it_is_told(
     assert "<svg" in (tmp_path / "new" / "a.svg").read_text()
 
 
+def test_members_that_end_in_a_merge_are_a_population_with_the_one_that_goes_on(tmp_path: Path) -> None:
+    """They end partly dense, at another density."""
+    storage = Storage(str(tmp_path / "parallel"))
+    write_member(storage, 0, {"partition": 0}, [0.5, 0.9])
+    for member in (1, 2):
+        write_member(storage, member, {"partition": member}, [0.6], status="merged", density=0.4)
+    assert figures.fitting(storage) == "population"
+
+
 def test_wrong_input_exits_with_one_line(
     family: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

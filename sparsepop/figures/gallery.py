@@ -36,7 +36,8 @@ class Picture:
 def fitting(experiment: Experiment) -> str:
     """`grid` where runs repeat settings over seeds or end at different densities, else `population`."""
     board = leaderboard(experiment)
-    densities = board["density"].dropna().round(3).nunique()
+    ended = board[board["status"] != "merged"]  # those that were merged end partly dense
+    densities = ended["density"].dropna().round(3).nunique()
     return "grid" if has_repeats(board) or (not board["exploits"].any() and densities > 1) else "population"
 
 

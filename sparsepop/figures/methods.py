@@ -15,8 +15,8 @@ _EVENTS = "events of a member"
 
 
 def gap_schedule(events: pd.DataFrame, member: int) -> Figure:
-    """Grow-and-prune: which layers are dense from when to when (bars from each `grow` to the next `prune`),
-    and above each bar the phase; layers from the input down.
+    """Grow-and-prune: which layers are dense from when to when (bars from each `grow` to the next `prune`, or
+    to the `merge` with what others grew), and above each bar the phase; layers from the input down.
 
     Raises ValueError where no event of the member is a `grow` (a member trained with grow-and-prune).
     """
@@ -67,8 +67,8 @@ def superposition(events: pd.DataFrame, member: int) -> Figure:
 
 
 def _until(rows: pd.DataFrame, step: int) -> int:
-    """The step of the first prune after one; without one, the last step that is known."""
-    ends = rows[(rows["kind"] == "prune") & (rows["step"] > step)]["step"]
+    """The step of the first prune or merge after one; without one, the last step that is known."""
+    ends = rows[rows["kind"].isin(("prune", "merge")) & (rows["step"] > step)]["step"]
     return int(ends.min()) if len(ends) else int(rows["step"].max())
 
 
