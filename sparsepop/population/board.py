@@ -180,12 +180,8 @@ class Board:
             for entry in self._ripe(generation)
         ]
 
-    def needed_states(self) -> set[State]:
-        """The states that somebody may still load: everybody's last two, and the donors of those."""
-        return set(self._users)
-
     def needed(self, state: State) -> bool:
-        """Whether somebody may still load a state."""
+        """Whether somebody may still load a state: everybody's last two, and the donors of those."""
         return state in self._users
 
     def released(self) -> set[State]:

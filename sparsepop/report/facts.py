@@ -14,7 +14,7 @@ from sparsepop.results.table import base_name, hp_text, percent_text
 from sparsepop.storage import Storage
 
 ROWS = 200  # rows of a table at most: a page is for looking at, the tables themselves are for the rest
-_STATE_CHANGES = ("failed", "retired", "stopped")
+_STATE_CHANGES = ("failed", "stopped")
 
 
 def about(described: dict[str, Any], reports: pd.DataFrame) -> str:

@@ -125,7 +125,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     ),
 }
 
-STATUSES = ("started", "done", "failed", "retired", "stopped", "merged")
+STATUSES = ("started", "done", "failed", "stopped", "merged")
 """`merged`: ended with the last round of a merge, for another member goes on with the network."""
 
 
