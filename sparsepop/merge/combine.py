@@ -9,33 +9,16 @@ import torch
 from torch import Tensor
 
 from sparsepop.member import State
-from sparsepop.merge.owners import RESTS, check_owners
+from sparsepop.merge.owners import RESTS
 
 _MEANT = ("model", "optimizer")
 
 
-def combine(states: Mapping[int, State], owners: Mapping[str, int], rest: str = "first") -> State:
-    """One state out of those that the members had at a round's end, by the number of the partition each grew.
-
-    Whatever stands under a parameter's name (its value, mask, optimizer buffers, what methods remember of it)
-    comes from its owner, bit for bit, and nothing of the others' survives. What nobody owns is the `first`
-    member's, or, of model and optimizer and where it is floating point, the `mean`. FLOPs are added up. The
-    result shares tensors with `states`; their order does not matter.
-
-    Raises ValueError when a partition is missing, or the states differ in their step, network or methods.
-    """
-    check_rest(rest)
-    states = _checked(states)
-    networks = [list(state["model"]) for state in states.values()]
-    _check_alike("network", networks)
-    _check_alike("methods", [sorted(state["memory"]) for state in states.values()])
-    check_owners(dict(owners), list(states[0]["masks"]["tensors"]), networks[0], len(states))
-    return join({part: part_of(state, owners, part, rest) for part, state in states.items()}, rest)
-
-
 def part_of(state: State, owners: Mapping[str, int], part: int, rest: str = "first") -> State:
-    """What the member that grew partition `part` gives to `join`: what it owns, and its share in what nobody
-    owns.
+    """What the member that grew partition `part` gives to `join`: whatever stands under a parameter's name
+    that it owns (its value, mask, optimizer buffers, what methods remember of it), and its share in what
+    nobody owns: the `first` member's, or, of model and optimizer and where it is floating point, the `mean`.
+    The result shares tensors with `state`.
     """
     return {
         key: _owned(entry, owners, part, part == 0 or (rest == "mean" and key in _MEANT))
@@ -44,8 +27,8 @@ def part_of(state: State, owners: Mapping[str, int], part: int, rest: str = "fir
 
 
 def join(parts: Mapping[int, State], rest: str = "first") -> State:
-    """The state that `parts` are the parts of, by the number of the partition; ValueError where one is
-    missing, or they are of different steps.
+    """The state that `parts` are the parts of, by the number of the partition, in whatever order: each bit
+    for bit, FLOPs added up. ValueError where one is missing, or they are of different steps.
     """
     check_rest(rest)
     parts = _checked(parts)
@@ -69,13 +52,9 @@ def _checked(states: Mapping[int, State]) -> dict[int, State]:
     if sorted(states) != list(range(len(states))) or not states:
         raise ValueError(f"partitions {sorted(states)} took part: a round is complete with all of 0, 1, ...")
     ordered = {i: states[i] for i in range(len(states))}
-    _check_alike("step", [state["step"] for state in ordered.values()])
+    if len({state["step"] for state in ordered.values()}) > 1:
+        raise ValueError("the states differ in their step: only members of the same round can be merged")
     return ordered
-
-
-def _check_alike(what: str, values: list[Any]) -> None:
-    if any(value != values[0] for value in values):
-        raise ValueError(f"the states differ in their {what}: only members of the same round can be merged")
 
 
 def _owned(entry: Any, owners: Mapping[str, int], part: int, whole: bool) -> Any:

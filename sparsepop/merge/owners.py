@@ -28,21 +28,3 @@ def owners_of(model: nn.Module, groups: Groups) -> dict[str, int]:
             owners.update({f"{prefix}{name}": current for name in names})
     state = model.state_dict()
     return {name: owner for name, owner in owners.items() if name in state}
-
-
-def check_owners(owners: dict[str, int], prunable: list[str], names: list[str], parts: int) -> None:
-    """ValueError unless every prunable weight has an owner, each owner takes part, and all that is owned
-    exists.
-    """
-    if orphans := [name for name in prunable if name not in owners]:
-        raise ValueError(
-            f"{orphans[0]} is prunable and has no owner: cut the network into groups of all layers"
-        )
-    if strangers := sorted({owner for owner in owners.values() if not 0 <= owner < parts}):
-        raise ValueError(
-            f"partition {strangers[0]} owns weights, but only {parts} took part: give every state"
-        )
-    if unknown := [name for name in owners if name not in names]:
-        raise ValueError(
-            f"{unknown[0]!r} has an owner and is in no state: take the owners from the same model"
-        )

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from sparsepop.member import Member, State, Task
-from sparsepop.merge.combine import combine, join
-from sparsepop.merge.owners import owners_of
+from sparsepop.merge.combine import join
 from sparsepop.merge.parcel import merged_parcel, unpack, weight_of
 from sparsepop.merge.statistics import recalibrate
 from sparsepop.methods.base import Batches
@@ -74,13 +73,17 @@ def end_round(
     device: str | torch.device = "cpu",
 ) -> tuple[Member, Round]:
     """The merged member and what is told of the round, from what the members have sent (`parcel`), by the
-    number of the partition that each grew. `accuracies` are those members' before the merge.
+    number of the partition that each grew: joined, pruned to the recipe's density, and with BatchNorm
+    statistics taken anew over `batches` batches of `data`. `accuracies` are those members' before the merge.
+
+    `recipe` is that of any member. No seed matters, so whoever merges comes to the same.
     """
     joined = join({part: unpack(each) for part, each in parcels.items()}, rest)
     member = Member.restore(recipe, 0, task, joined, device)
     dense = evaluate(member, own_part(member, data, "validation"))
     before = member.train_flops
-    conclude(member, data, batches)
+    growth_of(recipe).conclude(member)
+    recalibrate(member, data, batches)
     changes = [note.numbers["changed"] for note in member.take_notes() if note.kind == "prune"]
     return member, Round(
         step=member.step,
@@ -92,51 +95,3 @@ def end_round(
         changed=changes[0] if changes else 0.0,
         flops=member.train_flops - before,
     )
-
-
-def merge(
-    recipe: Recipe,
-    task: Task,
-    states: Mapping[int, State],
-    *,
-    rest: str = "first",
-    data: Batches | None = None,
-    batches: int = 0,
-    device: str | torch.device = "cpu",
-) -> State:
-    """The state that every member goes on from after a round: combined, pruned to the recipe's density, and
-    with BatchNorm statistics taken anew over `batches` batches of `data`.
-
-    `states` are those of the round's end, whole, by the number of the partition that each member grew;
-    `recipe` is that of any member. Nothing is random and no seed matters, so whoever merges comes to the same
-    state.
-    """
-    member = gather(recipe, task, states, rest=rest, device=device)
-    conclude(member, data, batches)
-    return member.state()
-
-
-def gather(
-    recipe: Recipe,
-    task: Task,
-    states: Mapping[int, State],
-    *,
-    rest: str = "first",
-    device: str | torch.device = "cpu",
-) -> Member:
-    """A member with the combined state, not pruned: each partition dense, as its member left it."""
-    member = Member.restore(recipe, 0, task, states[min(states)], device)
-    groups = growth_of(recipe).partition.groups(member.masks.shapes)
-    if len(states) != len(groups):
-        raise ValueError(
-            f"{len(states)} of {len(groups)} partitions took part: a merge needs the state of each"
-        )
-    member.load(combine(states, owners_of(member.model, groups), rest))
-    return member
-
-
-def conclude(member: Member, data: Batches | None, batches: int) -> None:
-    """Prune the gathered `member`, then take its BatchNorm statistics anew."""
-    growth_of(member.recipe).conclude(member)
-    if data is not None:
-        recalibrate(member, data, batches)
