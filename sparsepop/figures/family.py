@@ -8,10 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from sparsepop.figures.frames import need
 from sparsepop.figures.style import ACCENT, shades
 from sparsepop.results import ancestors, hyperparameters, leaderboard, lineage, read
-from sparsepop.results.reader import Experiment, open_experiment
+from sparsepop.results.reader import Experiment, nothing_yet, open_experiment
 from sparsepop.results.table import base_name
 
 NAMED = 16  # members named beside the colours at most
@@ -78,8 +77,9 @@ def load_population(experiment: Experiment) -> Population:
     """
     storage = open_experiment(experiment)
     reports = read(storage, "reports")
-    missing = f"an experiment that has run ({storage} holds no reports with a score)"
-    reports = need(reports[reports["score"].notna()], missing)
+    reports = reports[reports["score"].notna()]
+    if reports.empty:
+        raise ValueError(nothing_yet(storage, "reports with a score"))
     board = leaderboard(storage)
     best = ancestors(storage, int(board.iloc[0]["member"]))
     return Population(

@@ -11,7 +11,7 @@ import pandas as pd
 
 from sparsepop.results import leaderboard, read
 from sparsepop.results.hyper import hp_keys
-from sparsepop.results.reader import Experiment, description, open_experiment
+from sparsepop.results.reader import Experiment, description, nothing_yet, open_experiment
 from sparsepop.results.table import base_name, value_text
 
 _COSTS = ("others", "train_flops", "inference_flops", "dense_flops")
@@ -32,7 +32,7 @@ def load_runs(experiment: Experiment) -> pd.DataFrame:
     board = board.assign(accuracy=board[f"{split}_accuracy"], split=split)
     runs = board[board["accuracy"].notna()].assign(key=hp_keys, experiment=base_name(str(storage)))
     if runs.empty:
-        raise ValueError(f"{storage} holds no reports: name the folder of one experiment that has run")
+        raise ValueError(nothing_yet(storage, "reports"))
     newest = read(storage, "reports").groupby("member").tail(1).set_index("member")
     runs = runs.join(newest[list(_COSTS)], on="member")
     runs["data"] = str(description(storage).get("data", ""))

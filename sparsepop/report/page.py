@@ -13,7 +13,7 @@ from sparsepop.figures import Picture, encode, gallery
 from sparsepop.report import facts, repeat
 from sparsepop.report.cells import Table
 from sparsepop.results import leaderboard, read
-from sparsepop.results.reader import Experiment, description, open_experiment
+from sparsepop.results.reader import Experiment, description, nothing_yet, open_experiment
 from sparsepop.results.table import base_name
 from sparsepop.storage import Storage
 
@@ -42,7 +42,7 @@ def render(experiment: Experiment, published: pd.DataFrame | None = None) -> str
     storage = open_experiment(experiment)
     board = leaderboard(storage)
     if board.empty:
-        raise ValueError(f"{storage} holds no members: name the folder of one experiment that has run")
+        raise ValueError(nothing_yet(storage, "members"))
     reports, events = read(storage, "reports"), read(storage, "events")
     context = {
         "name": base_name(str(storage)),

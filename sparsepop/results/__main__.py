@@ -10,7 +10,7 @@ from rich.console import Console
 
 from sparsepop.results.compact import compact
 from sparsepop.results.lineage import leaderboard
-from sparsepop.results.reader import open_experiment, read
+from sparsepop.results.reader import nothing_yet, open_experiment, read
 from sparsepop.results.schema import SCHEMAS
 from sparsepop.results.table import rich_table
 from sparsepop.storage import Storage
@@ -51,11 +51,8 @@ def _parser() -> argparse.ArgumentParser:
 def _check_holds_results(storage: Storage) -> None:
     if not storage.exists():
         raise FileNotFoundError(f"no experiment at {storage}: check the path")
-    names = storage.names()
-    if not set(names) & set(SCHEMAS):
-        inside = [name for name in names if set(storage.names(name)) & set(SCHEMAS)]
-        hint = f"name one of the experiments in it ({', '.join(inside)})" if inside else "check the path"
-        raise FileNotFoundError(f"{storage} holds no results: {hint}")
+    if not set(storage.names()) & set(SCHEMAS):
+        raise FileNotFoundError(nothing_yet(storage, "results"))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sparsepop.results.convert import conform, to_frame
-from sparsepop.results.schema import PARTS_KEY, SCHEMA_VERSION, ResultsError, schema_of, version_of
+from sparsepop.results.schema import PARTS_KEY, SCHEMA_VERSION, SCHEMAS, ResultsError, schema_of, version_of
 from sparsepop.storage import Storage, side_by_side
 
 Experiment: TypeAlias = "str | Path | Storage"
@@ -38,6 +38,20 @@ def description(experiment: Experiment) -> dict[str, Any]:
         return json.loads(open_experiment(experiment).read(NOTE))
     except FileNotFoundError:
         return {}
+
+
+def nothing_yet(storage: Storage, what: str) -> str:
+    """What to tell of a folder without the rows that were asked for (`what`): why, and what helps."""
+    if storage.names("members"):
+        return (
+            f"{storage} holds no {what} yet: its members have just started, or have failed; see "
+            f"python -m sparsepop.results {storage}"
+        )
+    if storage.exists(NOTE):
+        return f"{storage} holds no {what} yet: no member has started; look again in a minute"
+    inside = [name for name in storage.names() if set(storage.names(name)) & set(SCHEMAS)]
+    hint = f"name one of the experiments in it ({', '.join(inside)})" if inside else "check the path"
+    return f"{storage} holds no {what}: {hint}"
 
 
 def read(experiment: Experiment, table: str, *, superseded: bool = False) -> pd.DataFrame:
