@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 BAD_INPUT = 2
 _WIDE = 10_000  # a pipe has no width to keep to: nothing is cut there
-_HOW = ("uniform", "score", "greedy", "soup", "vote")
+_HOW = ("uniform", "score", "greedy", "soup", "lineage", "vote")
+_WAYS = """uniform (default): all alike; score: by validation accuracy; greedy: those alone that raise it;
+soup: all alike, on the one mask that they share; lineage: the best and those that parted from it last, after
+exploits; vote: no superposition, each answers"""
 
 
 @dataclass(frozen=True)
@@ -135,11 +138,16 @@ def _row(name: str, tickets: Sequence[Ticket], setting: Setting, split: str) -> 
 
 
 def _relations(tickets: Sequence[Ticket], setting: Setting, flags: argparse.Namespace) -> dict[str, float]:
-    """How the tickets relate to each other: disagreement and overlap of all pairs, barriers on the way."""
-    from sparsepop.ensemble import barrier, disagreement, line
+    """How the tickets relate to each other: disagreement and overlap of all pairs, barriers on the way, and
+    the step up to which all were one network.
+    """
+    from sparsepop.ensemble import barrier, common_step, disagreement, line
     from sparsepop.overlaps import overlap
 
     numbers = {"disagreement": disagreement([setting.outputs(each, flags.split)[0] for each in tickets])}
+    if len(tickets) > 1 and all(ticket.provenance.lineage for ticket in tickets):
+        pairs = combinations((ticket.provenance for ticket in tickets), 2)
+        numbers["common_step"] = float(min(common_step(*pair) for pair in pairs))
     alike = len({(ticket.model, ticket.shape, ticket.classes) for ticket in tickets}) == 1
     if alike and len(tickets) > 1:
         overlaps = [overlap(one.masks, other.masks) for one, other in combinations(tickets, 2)]
@@ -192,7 +200,7 @@ def _show(
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m sparsepop.superpose", description=__doc__)
     parser.add_argument("experiment", help="folder or URI of an experiment with finished members")
-    parser.add_argument("--how", choices=_HOW, default="uniform", help="default: uniform")
+    parser.add_argument("--how", choices=_HOW, default="uniform", help=_WAYS)
     parser.add_argument("--tickets", nargs="+", metavar="ID", help="these alone (beginnings of ids will do)")
     parser.add_argument("--members", nargs="+", type=int, metavar="N", help="those of these members alone")
     parser.add_argument(

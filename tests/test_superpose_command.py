@@ -53,7 +53,7 @@ def call(storage: Storage, *flags: str) -> int:
     return superpose.main([storage.root, *flags])
 
 
-@pytest.mark.parametrize("how", ["uniform", "score", "greedy"])
+@pytest.mark.parametrize("how", ["uniform", "score", "greedy", "lineage"])
 def test_a_new_ticket_and_its_row(finished: Storage, capsys: pytest.CaptureFixture[str], how: str) -> None:
     assert call(finished, "--how", how, "--lines") == 0
     rows = read(finished, "ensembles")
@@ -66,6 +66,9 @@ def test_a_new_ticket_and_its_row(finished: Storage, capsys: pytest.CaptureFixtu
     assert set(row["tickets"]) <= set(parents["ticket"])
     assert (row["alive"], row["prunable"]) == (ticket.alive, ticket.total) == (5020, 50200)
     assert 0 < row["accuracy"] <= 1
+    if how == "lineage":
+        assert 1 < len(row["tickets"]) <= 3
+        assert 0 < row["numbers"]["common_step"] < STEPS
     assert row["inference_flops"] == 2 * ticket.alive  # each weight of a linear layer is used once
     assert {"temperature", "scaled_calibration_error", "union_density", "unpruned", "pruned"} <= set(
         row["numbers"]

@@ -3,6 +3,7 @@
 from sparsepop.ensemble.combine import HOW, combine
 from sparsepop.ensemble.costs import Cost, cost_of
 from sparsepop.ensemble.frames import lines, overlaps, reliability
+from sparsepop.ensemble.kin import common_step, nearest
 from sparsepop.ensemble.lines import Point, barrier, interpolate, line
 from sparsepop.ensemble.quality import Quality, assess, disagreement, fit_temperature
 from sparsepop.ensemble.setting import Setting
@@ -20,6 +21,7 @@ __all__ = [
     "assess",
     "barrier",
     "combine",
+    "common_step",
     "cost_of",
     "disagreement",
     "fit_temperature",
@@ -27,6 +29,7 @@ __all__ = [
     "interpolate",
     "line",
     "lines",
+    "nearest",
     "overlaps",
     "reliability",
     "same_mask",
