@@ -6,9 +6,9 @@ import argparse
 import hashlib
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations, pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -22,16 +22,19 @@ if TYPE_CHECKING:
 
 BAD_INPUT = 2
 _WIDE = 10_000  # a pipe has no width to keep to: nothing is cut there
-_HOW = ("uniform", "score", "greedy", "soup", "lineage", "vote")
+_HOW = ("uniform", "score", "greedy", "soup", "lineage", "interpolate", "vote", "all")
+_SUPERPOSED = ("uniform", "score", "greedy")  # what any tickets of one network and density can become
 _WAYS = """uniform (default): all alike; score: by validation accuracy; greedy: those alone that raise it;
 soup: all alike, on the one mask that they share; lineage: the best and those that parted from it last, after
-exploits; vote: no superposition, each answers"""
+exploits; interpolate: two, at a place between them; vote: no superposition, each answers; all: single ones,
+uniform, score, greedy, lineage where there are relatives, and the vote, side by side"""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was made of the tickets `used`: its id, what runs at inference, and what is known of it."""
+    """What was made of the tickets `used`, and how: its id, what runs at inference, and what is known."""
 
+    how: str
     id: str
     used: Sequence[Ticket]
     runs: Sequence[Ticket]
@@ -56,13 +59,28 @@ def _run(flags: argparse.Namespace) -> None:
 
     store = TicketStore.of_experiment(storage)
     tickets = _chosen(store, flags)
-    setting = _setting(tickets, flags)
-    made = _voted(tickets) if flags.how == "vote" else _superposed(store, tickets, setting, flags)
-    rows = [_row(ticket.id[:8], [ticket], setting, flags.split) for ticket in tickets]
-    row = _row(flags.how, made.runs, setting, flags.split)
-    numbers = {**made.numbers, **_relations(made.used, setting, flags)}
-    _record(storage, flags, made, row, numbers)
-    _show(storage, [*rows, row], numbers, flags, made)
+    beside = [store.read(store.find(prefix)) for prefix in flags.against]
+    setting = _setting([*tickets, *beside], flags)
+    # nothing is kept before all of it has worked
+    combined = [_made(how, tickets, setting, flags) for how in _ways(tickets, setting, flags)]
+    alone = [Outcome("single", ticket.id, [ticket], [ticket]) for ticket in (*tickets, *beside)]
+    rows = [_row(made, setting, flags) for made in (*alone, *combined)]
+    for made, row in zip((*alone, *combined), rows, strict=True):
+        if made.how not in ("single", "vote"):
+            store.write(made.runs[0])
+        if made.how != "single" or flags.how == "all":
+            _record(storage, made, row, flags.split)
+    _show(storage, rows, combined, flags.split)
+
+
+def _ways(tickets: Sequence[Ticket], setting: Setting, flags: argparse.Namespace) -> list[str]:
+    """What is made of the tickets."""
+    from sparsepop.ensemble import nearest
+
+    if flags.how != "all":
+        return [flags.how]
+    related = ["lineage"] if len(nearest(tickets, setting)) > 1 else []
+    return [*_SUPERPOSED, *related, "vote"]
 
 
 def _chosen(store: TicketStore, flags: argparse.Namespace) -> list[Ticket]:
@@ -108,33 +126,36 @@ def _setting(tickets: Sequence[Ticket], flags: argparse.Namespace) -> Setting:
     return Setting(data, flags.device, batch, augment)
 
 
-def _superposed(
-    store: TicketStore, tickets: Sequence[Ticket], setting: Setting, flags: argparse.Namespace
-) -> Outcome:
+def _made(how: str, tickets: Sequence[Ticket], setting: Setting, flags: argparse.Namespace) -> Outcome:
     from sparsepop.ensemble import combine
 
-    options = {"density": flags.density, "scope": flags.scope, "recalibrate": not flags.no_recalibrate}
-    made = combine(tickets, setting, flags.how, **options)
-    store.write(made.ticket)
-    used = [ticket for ticket in tickets if ticket.id in made.ticket.provenance.parents]
-    stages = ("union_density", "unpruned", "pruned", "recalibrated")
-    return Outcome(made.ticket.id, used, [made.ticket], {name: getattr(made, name) for name in stages})
+    if how == "vote":
+        made = _voted(tickets)
+    else:
+        options = {"density": flags.density, "scope": flags.scope, "at": flags.at}
+        found = combine(tickets, setting, how, recalibrate=not flags.no_recalibrate, **options)
+        used = [ticket for ticket in tickets if ticket.id in found.ticket.provenance.parents]
+        stages = ("union_density", "unpruned", "pruned", "recalibrated")
+        numbers = {name: getattr(found, name) for name in stages}
+        made = Outcome(how, found.ticket.id, used, [found.ticket], numbers)
+    return replace(made, numbers={**made.numbers, **_relations(made.used, setting, flags)})
 
 
 def _voted(tickets: Sequence[Ticket]) -> Outcome:
     ids = sorted(ticket.id for ticket in tickets)
-    return Outcome(hashlib.sha256(" ".join(ids).encode()).hexdigest()[:32], tickets, tickets)
+    return Outcome("vote", hashlib.sha256(" ".join(ids).encode()).hexdigest()[:32], tickets, tickets)
 
 
-def _row(name: str, tickets: Sequence[Ticket], setting: Setting, split: str) -> dict[str, object]:
-    """What is told of a network, or of a vote of several."""
+def _row(made: Outcome, setting: Setting, flags: argparse.Namespace) -> dict[str, Any]:
+    """What is told of a network, or of a vote of several; disagreement: of the tickets that it was made of."""
     from sparsepop.ensemble import assess, cost_of, vote
 
-    found = vote(tickets, setting, split)
-    quality = assess(found.outputs, fit_on=vote(tickets, setting, "validation").outputs)
-    cost = cost_of(tickets)
+    found = vote(made.runs, setting, flags.split)
+    quality = assess(found.outputs, fit_on=vote(made.runs, setting, "validation").outputs)
+    cost, name = cost_of(made.runs), made.id[:8] if made.how == "single" else made.how
     known = {"network": name, "density": cost.alive / cost.prunable, "alive": cost.alive}
-    return {**known, "prunable": cost.prunable, "inference_flops": cost.inference_flops, **asdict(quality)}
+    known |= {"prunable": cost.prunable, "inference_flops": cost.inference_flops}
+    return {**known, **asdict(quality), "disagreement": made.numbers.get("disagreement", 0.0)}
 
 
 def _relations(tickets: Sequence[Ticket], setting: Setting, flags: argparse.Namespace) -> dict[str, float]:
@@ -157,44 +178,35 @@ def _relations(tickets: Sequence[Ticket], setting: Setting, flags: argparse.Name
     return numbers
 
 
-def _record(
-    storage: Storage,
-    flags: argparse.Namespace,
-    made: Outcome,
-    row: Mapping[str, object],
-    numbers: Mapping[str, float],
-) -> None:
+def _record(storage: Storage, made: Outcome, row: Mapping[str, Any], split: str) -> None:
     more = ("temperature", "scaled_nll", "scaled_calibration_error")
-    columns = ("accuracy", "nll", "calibration_error", "alive", "prunable", "inference_flops")
+    columns = ("accuracy", "nll", "calibration_error", "disagreement", "alive", "prunable", "inference_flops")
     writer = Writer(storage, 0, 0)
     writer.add(
         "ensembles",
         ensemble=made.id,
-        kind=flags.how,
+        kind=made.how,
         tickets=[ticket.id for ticket in made.used],
-        split=flags.split,
-        disagreement=numbers["disagreement"],
-        numbers={**{name: row[name] for name in more}, **numbers},
+        split=split,
+        numbers={**{name: row[name] for name in more}, **made.numbers},
         **{name: row[name] for name in columns},
     )
     # no member writes this table, and the name says all that could differ: the same again takes its place
-    writer.flush(f"{flags.how}-{made.id}-{flags.split}")
+    writer.flush(f"{made.how}-{made.id}-{split}")
 
 
 def _show(
-    storage: Storage,
-    rows: Sequence[Mapping[str, object]],
-    numbers: Mapping[str, float],
-    flags: argparse.Namespace,
-    made: Outcome,
+    storage: Storage, rows: Sequence[Mapping[str, Any]], combined: Sequence[Outcome], split: str
 ) -> None:
     import pandas as pd
 
     console = Console(width=None if sys.stdout.isatty() else _WIDE)
-    console.print(rich_table(pd.DataFrame(rows), f"{len(rows) - 1} tickets of {storage} on {flags.split}"))
-    found = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
-    kept = "" if flags.how == "vote" else f"ticket {made.id}, "
-    console.print(f"{kept}made of {len(made.used)}: {found}", markup=False, highlight=False)
+    count = len(rows) - len(combined)
+    console.print(rich_table(pd.DataFrame(rows), f"{count} tickets of {storage} on {split}"))
+    for made in combined:
+        found = ", ".join(f"{name} {value:.4g}" for name, value in made.numbers.items())
+        kept = "" if made.how == "vote" else f" ticket {made.id},"
+        console.print(f"{made.how}:{kept} made of {len(made.used)}: {found}", markup=False, highlight=False)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -205,6 +217,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--members", nargs="+", type=int, metavar="N", help="those of these members alone")
     parser.add_argument(
         "--kind", default="member", help="cheap: those inside members that ran Sup-tickets (default: member)"
+    )
+    parser.add_argument("--at", type=float, default=0.5, help="0: the first, 1: the second (default: 0.5)")
+    parser.add_argument(
+        "--against", nargs="+", default=[], metavar="ID", help="judge these beside them: a denser one, say"
     )
     parser.add_argument("--data", help="a data set's name or folder, where the tickets' own is not found")
     parser.add_argument("--split", choices=("validation", "test"), default="test", help="default: test")

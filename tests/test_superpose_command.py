@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from sparsepop import superpose
-from sparsepop.ensemble import HOW
+from sparsepop.data import open_data
+from sparsepop.ensemble import HOW, Setting, combine
 from sparsepop.experiment import Experiment, Grid
 from sparsepop.methods import rigl, sup_tickets
 from sparsepop.optim import SGD
@@ -19,7 +20,7 @@ from sparsepop.recipe import Recipe
 from sparsepop.results import read
 from sparsepop.schedule import Triangular, TwoPhases
 from sparsepop.storage import Storage
-from sparsepop.tickets import TicketStore
+from sparsepop.tickets import Ticket, TicketStore
 from tests.test_population.worlds import STEPS, World, experiment
 
 ROOT = Path(__file__).parents[1]
@@ -87,6 +88,44 @@ def test_a_vote_costs_all_its_tickets(finished: Storage, capsys: pytest.CaptureF
     assert "2 tickets of" in capsys.readouterr().out
 
 
+def test_all_ways_side_by_side(finished: Storage, capsys: pytest.CaptureFixture[str]) -> None:
+    store = TicketStore.of_experiment(finished)
+    ids = store.frame(kind="member")["ticket"].tolist()
+    assert call(finished, "--how", "vote", "--split", "validation") == 0
+    half = store.write(superposed(store, ids, density=0.05))
+    capsys.readouterr()
+    assert call(finished, "--how", "all", "--against", half, "--split", "validation") == 0
+    rows = read(finished, "ensembles").query("split == 'validation'").drop_duplicates("kind", keep="last")
+    assert set(rows["kind"]) == {"single", "uniform", "score", "greedy", "lineage", "vote"}
+    singles = read(finished, "ensembles").query("kind == 'single'").set_index("ensemble")
+    assert sorted(singles.index) == sorted([*ids, half])
+    assert singles["tickets"].map(list).tolist() == [[each] for each in singles.index]
+    assert singles["disagreement"].eq(0).all()
+    assert singles.loc[half, "alive"] == 2510
+    rows = rows.set_index("kind")
+    assert rows.loc["vote", "alive"] == 3 * rows.loc["uniform", "alive"]
+    assert rows.loc["vote", "inference_flops"] == 3 * rows.loc["uniform", "inference_flops"]
+    assert rows.loc["vote", "disagreement"] == rows.loc["uniform", "disagreement"] > 0
+    printed = capsys.readouterr().out
+    for column in ("nll", "calibration_error", "scaled_calibration_error", "disagreement", "inference_flops"):
+        assert column in printed
+    for name in (half[:8], *(each[:8] for each in ids), *rows.index.drop("single")):
+        assert name in printed
+
+
+def superposed(store: TicketStore, ids: list[str], density: float) -> Ticket:
+    setting = Setting(open_data("digits"))
+    return combine([store.read(each) for each in ids], setting, density=density).ticket
+
+
+def test_a_place_between_two_tickets(finished: Storage) -> None:
+    ids = TicketStore.of_experiment(finished).frame(kind="member")["ticket"].tolist()[:2]
+    assert call(finished, "--how", "interpolate", "--at", "0.25", "--tickets", *ids) == 0
+    row = read(finished, "ensembles").iloc[-1]
+    assert (row["kind"], row["tickets"], row["alive"]) == ("interpolate", ids, 5020)
+    assert TicketStore.of_experiment(finished).read(row["ensemble"]).provenance.kind == "interpolate"
+
+
 def test_the_same_again_takes_its_own_place(finished: Storage) -> None:
     for _ in range(2):
         assert call(finished, "--how", "vote") == 0
@@ -138,6 +177,9 @@ def test_members_that_share_a_cheap_ticket_both_own_it(tmp_path: Path) -> None:
         (["--tickets", "zz"], "no ticket begins with 'zz'"),
         (["--kind", "cheap"], "no tickets of kind 'cheap'"),
         (["--how", "soup"], "share one mask"),
+        (["--how", "interpolate"], "a line joins 2 tickets"),
+        (["--how", "all", "--against", "zz"], "no ticket begins with 'zz'"),
+        (["--how", "all", "--density", "0.9"], "lower it"),
         (["--data", "imaginary"], "'imaginary'"),
         (["--density", "1.5"], "1.5"),
         (["--scope", "layer", "--density", "0.05"], "'layer' keeps the density"),
@@ -202,4 +244,4 @@ def test_help_needs_neither_torch_nor_ray() -> None:
 
 
 def test_the_flag_knows_all_ways() -> None:
-    assert (*HOW, "vote") == superpose._HOW
+    assert (*HOW, "vote", "all") == superpose._HOW

@@ -9,7 +9,7 @@ from sparsepop.ensemble.setting import Setting
 from sparsepop.ensemble.soups import Superposed, check_alike, greedy, same_mask, superpose
 from sparsepop.tickets import Ticket
 
-HOW = ("uniform", "score", "greedy", "soup", "lineage")
+HOW = ("uniform", "score", "greedy", "soup", "lineage", "interpolate")
 
 
 def combine(
@@ -20,11 +20,13 @@ def combine(
     density: float | None = None,
     scope: str = "global",
     recalibrate: bool = True,
+    at: float = 0.5,
 ) -> Superposed:
     """`tickets` superposed: `uniform`, all alike; `score`, in proportion to their validation accuracy;
     `greedy`, those alone that pay; `soup`, all alike, where all share one mask; `lineage`, the best and its
-    nearest relatives (`kin.nearest`), all alike. ValueError for other names, for a soup of tickets with
-    different masks, and where the best has no relatives.
+    nearest relatives (`kin.nearest`), all alike; `interpolate`, two of them, the second with the share `at`.
+    ValueError for other names, for a soup of tickets with different masks, where the best has no relatives,
+    and for a line between other than two.
     """
     if how not in HOW:
         raise ValueError(f"unknown way to superpose {how!r}: choose one of {', '.join(HOW)}")
@@ -34,10 +36,22 @@ def combine(
         raise ValueError("a soup needs tickets that share one mask, these do not: use uniform or greedy")
     if how == "lineage":
         tickets = _family(tickets, setting)
-    weights = [setting.accuracy(ticket) for ticket in tickets] if how == "score" else None
+    weights = _weights(tickets, setting, how, at)
     return superpose(
         tickets, setting, weights, density=density, scope=scope, recalibrate=recalibrate, how=how
     )
+
+
+def _weights(tickets: Sequence[Ticket], setting: Setting, how: str, at: float) -> list[float] | None:
+    if how == "score":
+        return [setting.accuracy(ticket) for ticket in tickets]
+    if how != "interpolate":
+        return None
+    if len(tickets) != 2 or not 0.0 <= at <= 1.0:
+        raise ValueError(
+            f"a line joins 2 tickets, and places on it lie in [0, 1], not {len(tickets)} and {at}: name two"
+        )
+    return [1.0 - at, at]
 
 
 def _family(tickets: Sequence[Ticket], setting: Setting) -> list[Ticket]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sparsepop.ensemble import combine, greedy, same_mask, superpose
+from sparsepop.ensemble import combine, greedy, interpolate, same_mask, superpose
 from sparsepop.ensemble import soups as module
 from sparsepop.methods import ShareWeights
 from sparsepop.overlaps import density_of, occurrences
@@ -138,6 +138,16 @@ def test_weights_by_score_are_validation_accuracies() -> None:
     assert combine(three(), SETTING, "score").ticket.id == superpose(three(), SETTING, scores).ticket.id
 
 
+def test_a_place_on_a_line_is_pruned_back() -> None:
+    first, second, _ = three()
+    made = combine([first, second], SETTING, "interpolate", at=0.25)
+    assert made.ticket.id == superpose([first, second], SETTING, [3.0, 1.0]).ticket.id
+    assert made.unpruned == SETTING.accuracy(interpolate(first, second, 0.25))
+    for at, end in ((0.0, first), (1.0, second)):
+        found = combine([first, second], SETTING, "interpolate", at=at, recalibrate=False).ticket
+        assert (found.id, found.provenance.parents) == (end.id, (end.id,))
+
+
 def test_greedy_keeps_what_raises_the_validation_score(monkeypatch: pytest.MonkeyPatch) -> None:
     tickets = sorted(three(), key=SETTING.accuracy, reverse=True)
     scores = {(0,): 0.5, (0, 1): 0.5, (0, 2): 0.6}  # a tie does not stay
@@ -184,6 +194,8 @@ def test_tickets_are_left_as_they_are() -> None:
         (lambda: superpose(three(), SETTING, scope="erk"), "'erk'"),
         (lambda: combine(three(), SETTING, "soup"), "share one mask"),
         (lambda: combine(three(), SETTING, "best"), "'best'.*uniform"),
+        (lambda: combine(three(), SETTING, "interpolate"), "2 tickets.*not 3 and 0.5"),
+        (lambda: combine(three()[:2], SETTING, "interpolate", at=1.5), "not 2 and 1.5"),
     ],
 )
 def test_what_cannot_be_superposed_is_refused(make: object, named: str) -> None:
