@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -31,7 +32,9 @@ class DropGrow(Method):
     `grow="gradient"` takes the dead weights with the largest gradient (RigL, Evci et al. 2020, algorithm 1),
     `"random"` any (SET, Mocanu et al. 2018). `density` is the share alive, constant or a schedule; None keeps
     the count that each layer has, for use beside a method that sets it. A weight dropped and grown in the
-    same update keeps its value and momentum, as in both papers' code.
+    same update keeps its value and momentum, as in both papers' code. How many are dropped is rounded down,
+    as in RigL's code, or `up`, as in that of RigL-ITOP and what is built on it: a layer that has fewer
+    weights than 1 / fraction left is frozen in the one and still explores in the other.
 
     Deviations: counts are exact (published code loses weights to ties and zero gradients); the step of an
     update is also taken, on the new masks, where RigL's code skips it; where `density` changes for the last
@@ -45,6 +48,7 @@ class DropGrow(Method):
     every: Every = Every(100)
     grow: str = "gradient"
     distribution: str = "erk"
+    up: bool = False
 
     def __post_init__(self) -> None:
         check_distribution(self.distribution)
@@ -113,9 +117,9 @@ class DropGrow(Method):
         masks = member.masks
         new = {}
         for name, target in self._targets(member, member.step).items():
-            param, mask = masks.params[name], masks.tensors[name]
+            param, mask, alive = masks.params[name], masks.tensors[name], masks.counts[name]
             if target < param.numel() or masks.is_sparse(name):
-                new[name] = drop_and_grow(param, mask, score(param), masks.counts[name], target, fraction)
+                new[name] = drop_and_grow(param, mask, score(param), alive, target, fraction, up=self.up)
         masks.set(new, member.optimizer)
         if self.density is not None:
             reach(member, self, as_schedule(self.density)(member.step))
@@ -123,15 +127,25 @@ class DropGrow(Method):
 
 @torch.no_grad()
 def drop_and_grow(
-    weight: Tensor, mask: Tensor, score: Tensor, alive: int, target: int, fraction: float
+    weight: Tensor,
+    mask: Tensor,
+    score: Tensor,
+    alive: int,
+    target: int,
+    fraction: float,
+    *,
+    up: bool = False,
 ) -> Tensor:
     """The new mask, with exactly `target` alive: the strongest of the `alive` ones in `mask` stay, the
     best-scored others join.
 
-    int(fraction x alive) weights are replaced, fewer where the layer has no room for so many.
+    fraction x alive weights are replaced, rounded down or `up`, fewer where the layer has no room for so
+    many.
     """
     stay = min(alive, target)
-    stay -= min(int(fraction * stay), mask.numel() - stay)
+    # 0.1 x 30 is a little more than 3
+    replaced = math.ceil(fraction * stay - 1e-9) if up else int(fraction * stay)
+    stay -= min(replaced, mask.numel() - stay)
     kept = top_mask(weight.abs(), stay, mask)
     return kept | top_mask(score, target - stay, ~kept)
 

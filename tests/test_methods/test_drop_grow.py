@@ -72,6 +72,19 @@ def test_the_number_of_drops_is_rounded_down_from_the_survivors() -> None:
     assert int((mask & ~new).sum()) == 3
 
 
+def test_a_layer_of_few_weights_explores_where_their_number_is_rounded_up() -> None:
+    """The ITOP family's code: ceil(a n), of 4 and of 30."""
+    gradient = [0.0] * 4 + [1.0, 4.0, 2.0, 3.0]
+    for fraction, up, gone in ((0.1, False, 0), (0.1, True, 1), (0.5, True, 2), (0.0, True, 0)):
+        member = eight(DropGrow(0.5, fraction, ALWAYS, up=up))
+        assign(member, WEIGHTS, ALIVE)
+        push(member, gradient)
+        assert set(ALIVE) - set(alive(member)) == set(ALIVE[:gone])
+    mask = torch.arange(100) < 30
+    new = drop_and_grow(torch.ones(100), mask, torch.arange(100.0), 30, 30, 0.1, up=True)
+    assert int((mask & ~new).sum()) == 3
+
+
 def test_near_dense_layers_replace_as_many_as_there_is_room_for() -> None:
     member = eight(DropGrow(7 / 8, 0.9, ALWAYS))
     assign(member, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.0], range(7))

@@ -114,6 +114,16 @@ def test_the_papers_timetable() -> None:
     assert [fraction(step) for step in (0, 125 * epoch, 250 * epoch)] == pytest.approx([0.5, 0.2525, 0.005])
 
 
+@pytest.mark.parametrize("steps", [250, 1000, 88_000])
+def test_the_timetable_is_scaled_to_the_run(steps: int) -> None:
+    """13 updates of RigL after the cycles, or one more; 0.11% of the run between two of the cycles'."""
+    cycling, exploring = (method for method in east(0.01, steps) if isinstance(method, DropGrow))
+    assert sum(exploring.every(step) for step in range(steps)) in (13, 14)
+    assert cycling.every.interval == max(1, round(steps / 880))
+    own = [m for m in east(0.01, steps, interval=7, cyclic_interval=3) if isinstance(m, DropGrow)]
+    assert [method.every.interval for method in own] == [3, 7]
+
+
 @pytest.mark.parametrize("parts", PARTS.values(), ids=PARTS)
 def test_masks_change_as_often_as_the_timetable_says(
     parts: dict[str, Any], monkeypatch: pytest.MonkeyPatch
@@ -166,6 +176,16 @@ def test_its_configs_describe_members_that_meet_at_one_density(name: str, smoke:
     assert {each.density for each in recipes} == {0.01}
     assert len({tuple(map(type, each.methods)) for each in recipes}) == (1 if name == "east" else 9)
     assert {recipe.steps % experiment.generation for recipe in recipes} == {0}
+
+
+def test_its_published_setting_is_what_is_published() -> None:
+    """Rates fall tenfold at epochs 125 and 187 of 250; masks change on the published timetable."""
+    experiment = load(str(ROOT / "tune_configs" / "east.py"), settings={"pbt": False})
+    (found,) = {experiment.recipe(dict(start.hp)) for start in experiment.starts()}
+    assert found.methods == east(0.01, 1200)
+    rate = as_schedule(found.optimizer.lr)
+    rates = [rate(step) for step in (0, 599, 600, 896, 897, 1199)]
+    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
 
 
 def test_a_member_of_its_population_takes_over_anothers_state() -> None:

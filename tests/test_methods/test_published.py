@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Any
 
@@ -65,6 +66,20 @@ def test_rigl_itop_explores_to_the_end() -> None:
     assert isinstance(methods[-1], Explored)
 
 
+def test_intervals_are_shares_of_the_run() -> None:
+    """22 updates in RigL-ITOP's 250 epochs of 352 steps, one for each 1000 steps in GraNet's 160."""
+
+    def updates(methods: tuple[Method, ...], steps: int) -> int:
+        return sum(only(methods, DropGrow).every(step) for step in range(1, steps + 1))
+
+    for steps in (220, 1000, 88_000):
+        assert updates(rigl_itop(0.1, steps), steps) == 22
+    for steps in (2816, 56_320):
+        assert updates(granet(0.1, steps), steps) == 56
+    assert only(rigl_itop(0.1, 1000, interval=7), DropGrow).every.interval == 7
+    assert only(granet(0.1, 1000, interval=7), Magnitude).every.interval == 7
+
+
 def test_gmp_starts_dense_and_ends_at_its_density() -> None:
     recipe = recipe_of(gmp(0.1, 40, interval=4, begin=0.2, end=0.6))
     # 16 steps of a cubic from step 8 to step 24
@@ -123,9 +138,13 @@ def test_granets_regrowing_replaces_weights(monkeypatch: pytest.MonkeyPatch) -> 
     fractions = []
     plain = drop_grow_module.drop_and_grow
 
-    def spied(weight: Any, mask: Any, score: Any, alive: int, target: int, fraction: float) -> Any:
-        new = plain(weight, mask, score, alive, target, fraction)
-        fractions.append((int((mask & ~new).sum()), int(fraction * alive), len(mask.flatten()) - alive))
+    def spied(
+        weight: Any, mask: Any, score: Any, alive: int, target: int, fraction: float, *, up: bool
+    ) -> Any:
+        new = plain(weight, mask, score, alive, target, fraction, up=up)
+        assert up
+        asked = math.ceil(fraction * alive)
+        fractions.append((int((mask & ~new).sum()), asked, len(mask.flatten()) - alive))
         return new
 
     monkeypatch.setattr(drop_grow_module, "drop_and_grow", spied)
