@@ -39,15 +39,21 @@ class MinFanIn(Method):
             )
 
     def start(self, member: Member) -> None:
-        self._repair(member, self._noise(member))
+        if self._due(member):
+            self._repair(member, self._noise(member))
 
     def after_backward(self, member: Member) -> None:
-        if member.memory_of(self)["version"] != member.masks.version:
+        if self._due(member):
             self._repair(member, _gradient)
 
     def after_step(self, member: Member) -> None:
-        if member.memory_of(self)["version"] != member.masks.version:
+        if self._due(member):
             self._repair(member, self._noise(member))
+
+    def _due(self, member: Member) -> bool:
+        # masks that are only observed are a soft method's, which takes them anew at the next report
+        masks = member.masks
+        return masks.enforced and member.memory_of(self).get("version") != masks.version
 
     def _repair(self, member: Member, score: Callable[[nn.Parameter], Tensor]) -> None:
         masks = member.masks

@@ -15,7 +15,16 @@ from torch import Tensor, nn
 
 from sparsepop.masks import Masks, prunable_names
 from sparsepop.member import Member, Task
-from sparsepop.methods import GradientFlow, MinFanIn, Reachable, ShareWeights, rigl, static
+from sparsepop.methods import (
+    Cut,
+    GradientFlow,
+    MinFanIn,
+    Reachable,
+    ShareWeights,
+    Thresholds,
+    rigl,
+    static,
+)
 from sparsepop.methods.fan_in import spread_out
 from sparsepop.methods.reach import reached
 from sparsepop.models import build
@@ -227,6 +236,24 @@ def test_without_layers_the_floor_is_the_classifiers_alone() -> None:
     assert int(Member.build(named, 0, TASK).masks.tensors["3.weight"].sum(1).min()) >= 8
     kept = replace(recipe, methods=(*static(0.01), MinFanIn()), keep_dense=("1.weight", "3.bias"))
     assert int(Member.build(kept, 0, TASK).masks.tensors["5.weight"].sum(1).min()) >= 1
+
+
+def test_the_floor_waits_for_masks_that_hold() -> None:
+    """A threshold under which the classifier is all but empty: too few for the floor, until the cut."""
+    soft = Thresholds(0.05, floor=None)
+    living = member(soft, Cut(0.02, 6, "erk"), MinFanIn(3))
+    bare = member(soft, Cut(0.02, 6, "erk"))
+    for each in (living, bare):
+        with torch.no_grad():
+            each.model.get_parameter("5.threshold").fill_(9.0)
+        for _ in range(5):
+            run(each, 1)
+            soft.measure(each)
+    assert not living.masks.counts["5.weight"]
+    assert living.masks.digest() == bare.masks.digest()
+    run(living, 1)
+    assert int(living.masks.tensors["5.weight"].sum(1).min()) >= 3
+    assert living.masks.alive == round(0.02 * 88_600)
 
 
 @pytest.mark.parametrize(
