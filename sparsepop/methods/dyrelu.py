@@ -125,7 +125,8 @@ class PhaseDyReLU(Method):
             self._set_beta(member, member.step)
 
     def measure(self, member: Member) -> Mapping[str, float]:
-        return {"beta": as_schedule(self.beta)(member.step)}
+        """`beta` of the units; 0 where none are left, be it in a state from a shorter phase."""
+        return {"beta": next((unit.beta for unit in _units(member.model)), 0.0)}
 
     def settled_at(self) -> int:
         return last_change(as_schedule(self.beta))
