@@ -10,6 +10,8 @@ from sparsepop.config import load
 from sparsepop.data import open_data
 from sparsepop.experiment import Experiment
 from sparsepop.member import Member, Task
+from sparsepop.methods import Thresholds
+from sparsepop.optim import AdamW
 from sparsepop.population.preflight import check_experiment
 from sparsepop.train import train
 
@@ -42,3 +44,14 @@ def test_a_config_trains(file: Path) -> None:
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_a_config_is_short(file: Path) -> None:
     assert len(file.read_text(encoding="utf-8").splitlines()) <= 40
+
+
+@pytest.mark.parametrize("network", ["lstm-a", "lstm-b"])
+def test_published_lstms_have_settings_of_their_own(network: str) -> None:
+    """Adam at 0.001, batches of 100, 20 epochs, the classifier dense, no resets (Liu et al. 2020, code)."""
+    file = next(file for file in FILES if file.stem == "dst_published")
+    published = load(str(file), settings={"network": network})
+    (recipe,) = {published.recipe(dict(start.hp)) for start in published.starts()}
+    assert recipe.methods == (Thresholds(1e-3, floor=None),)
+    assert (recipe.steps, recipe.batch, recipe.optimizer) == (12_000, 100, AdamW(1e-3, weight_decay=0.0))
+    assert recipe.keep_dense == ("net.fc.weight",)

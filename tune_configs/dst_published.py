@@ -10,18 +10,18 @@ from sparsepop.recipe import Recipe
 
 
 def experiment(data: str = "mnist", network: str = "", smoke: bool = False) -> Experiment:
-    """LeNet-300-100, LeNet-5-Caffe (60 epochs) and LSTM-a (20), or `network` alone, three seeds each, as many
-    steps as all 60,000 images take. --smoke: one seed, tens of steps, without LeNet-5, which wants larger
-    images."""
+    """LeNet-300-100, LeNet-5-Caffe (60 epochs) and LSTM-a (20), or `network` alone (`lstm-b` too), three
+    seeds each, as many steps as all 60,000 images take. --smoke: one seed, tens of steps, without LeNet-5,
+    which wants larger images."""
     images = 100 if smoke else 60_000
     networks = ["lenet-300-100", "lstm-a"] if smoke else ["lenet-300-100", "lenet-5", "lstm-a"]
 
     def recipe(hp: dict[str, Any]) -> Recipe:
         name = hp["network"]
-        if name == "lstm-a":
-            adam = AdamW(1e-3, weight_decay=0.0)
+        if name.startswith("lstm"):
+            adam, soft = AdamW(1e-3, weight_decay=0.0), Thresholds(1e-3, floor=None)  # no resets in its code
             steps, dense = 20 * images // 100, ("net.fc.weight",)
-            return Recipe(FedUnits(name), steps, (Thresholds(1e-3),), adam, 100, keep_dense=dense)
+            return Recipe(FedUnits(name), steps, (soft,), adam, 100, keep_dense=dense)
         return Recipe(FedUnits(name), 60 * images // 64, (Thresholds(5e-4),), SGD(0.01), 64)
 
     grid = Grid({"network": [network] if network else networks}, 1 if smoke else 3)
