@@ -32,6 +32,11 @@ def lows(schedule: Schedule) -> tuple[int, ...]:
     return tuple(getattr(schedule, "lows", (last_change(schedule),)))
 
 
+def extremes(schedule: Schedule) -> tuple[int, ...]:
+    """The steps at which `schedule` is highest and lowest, as far as it says where it turns."""
+    return tuple(sorted({0, *peaks(schedule), *lows(schedule), last_change(schedule)}))
+
+
 def check_whole(value: object, *names: str) -> None:
     """ValueError unless these attributes of `value` are whole numbers, tuples of them, or None.
 

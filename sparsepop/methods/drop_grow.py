@@ -15,7 +15,7 @@ from sparsepop.masks import top_mask
 from sparsepop.methods.base import Method
 from sparsepop.methods.settle import owes, reach
 from sparsepop.methods.static import set_random_masks
-from sparsepop.schedule import Every, Schedule, as_schedule, last_change, lows, peaks
+from sparsepop.schedule import Every, Schedule, as_schedule, extremes, last_change, lows, peaks
 
 if TYPE_CHECKING:
     from sparsepop.member import Member
@@ -56,11 +56,12 @@ class DropGrow(Method):
             raise ValueError(f"unknown growth {self.grow!r}: choose one of {', '.join(GROWTH)}")
         if self.density is not None:
             schedule = as_schedule(self.density)
-            for step in (0, *peaks(schedule), last_change(schedule)):
+            for step in extremes(schedule):
                 check_density(schedule(step))
-        first = as_schedule(self.fraction)(0)
-        if not 0.0 <= first < 1.0:
-            raise ValueError(f"the fraction of weights dropped must lie in [0, 1), got {first}")
+        fraction = as_schedule(self.fraction)
+        for share in map(fraction, extremes(fraction)):
+            if not 0.0 <= share < 1.0:
+                raise ValueError(f"the fraction of weights dropped must lie in [0, 1), got {share}")
 
     def start(self, member: Member) -> None:
         if self.density is None:

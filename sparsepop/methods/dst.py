@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sparsepop.methods.base import Batches, Method
 from sparsepop.methods.harden import harden
+from sparsepop.methods.penalties import check_strength
 from sparsepop.methods.toward import Toward
 from sparsepop.methods.watch import STATISTICS, flips, statistics
 from sparsepop.nn.masked import (
@@ -22,7 +23,7 @@ from sparsepop.nn.masked import (
     threshold_shape,
 )
 from sparsepop.nn.threshold import pruned
-from sparsepop.schedule import Schedule, as_schedule
+from sparsepop.schedule import Schedule, as_schedule, extremes
 
 if TYPE_CHECKING:
     from sparsepop.member import Member
@@ -66,8 +67,10 @@ class Thresholds(Method):
             raise ValueError(f"unknown granularity {self.granularity!r}: choose one of {known}")
         if self.floor is not None and not 0.0 <= self.floor < 1.0:
             raise ValueError(f"floor must lie in [0, 1), or be None for no resets, got {self.floor}")
-        if not isinstance(self.alpha, Toward) and as_schedule(self.alpha)(0) < 0.0:
-            raise ValueError(f"alpha must not be negative, got {as_schedule(self.alpha)(0)}")
+        if not isinstance(self.alpha, Toward):
+            alpha = as_schedule(self.alpha)
+            for step in extremes(alpha):
+                check_strength("alpha", alpha(step))
 
     # --- modules
 

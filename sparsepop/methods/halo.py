@@ -15,7 +15,7 @@ from sparsepop.methods.coefficients import attach, detach, follow, keep_above, p
 from sparsepop.methods.harden import harden
 from sparsepop.methods.penalties import check_strength
 from sparsepop.methods.shrinkage import describe, describe_layers
-from sparsepop.schedule import Schedule, as_schedule
+from sparsepop.schedule import Schedule, as_schedule, extremes
 
 if TYPE_CHECKING:
     from sparsepop.member import Member
@@ -69,15 +69,18 @@ class Halo(Method):
 
     def __post_init__(self) -> None:
         check_strength("xi", self.xi)
-        check_strength("psi", as_schedule(self.psi)(0))
+        psi, factor = as_schedule(self.psi), as_schedule(self.lr_factor)
+        for step in extremes(psi):
+            check_strength("psi", psi(step))
         if self.decay is not None:
             check_strength("decay", self.decay)
         if self.floor is not None and self.floor < TINY:
             raise ValueError(f"floor must be at least {TINY}, got {self.floor}: or None for sqrt(xi)")
         if self.initial < self.least:
             raise ValueError(f"initial must be at least the floor {self.least:.3g}, got {self.initial}")
-        if as_schedule(self.lr_factor)(0) <= 0.0:
-            raise ValueError(f"lr_factor must be positive, got {as_schedule(self.lr_factor)(0)}")
+        for step in extremes(factor):
+            if factor(step) <= 0.0:
+                raise ValueError(f"lr_factor must be positive, got {factor(step)}")
 
     @property
     def least(self) -> float:

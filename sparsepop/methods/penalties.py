@@ -90,6 +90,6 @@ def size(params: Sequence[Tensor]) -> Tensor:
 
 
 def check_strength(name: str, value: float) -> None:
-    """ValueError when `value` is negative: it would reward large weights."""
+    """ValueError when `value` is negative: it would reward what it is to penalise."""
     if value < 0.0:
         raise ValueError(f"{name} must not be negative, got {value}: 0 switches the penalty off")

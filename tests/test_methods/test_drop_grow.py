@@ -303,6 +303,7 @@ def test_rigl_books_one_dense_weight_gradient_per_update() -> None:
         ({"density": Linear(1.5, 0.5, 9)}, r"density.*got 1\.5"),
         ({"density": 0.5, "fraction": 1.0}, r"\[0, 1\), got 1\.0"),
         ({"density": 0.5, "fraction": Cosine(-0.1, 0.0, 9)}, r"got -0\.1"),
+        ({"density": 0.5, "fraction": Cosine(0.5, -0.1, 9)}, r"got -0\.1"),
         ({"density": 0.5, "grow": "momentum"}, r"'momentum'.*gradient, random"),
         ({"density": 0.5, "distribution": "x"}, "'x'"),
     ],

@@ -18,7 +18,7 @@ from sparsepop.methods.dst import most_collapsed, regulariser
 from sparsepop.models import build
 from sparsepop.optim import SGD, AdamW
 from sparsepop.recipe import Recipe
-from sparsepop.schedule import Milestones
+from sparsepop.schedule import Cyclic, Linear, Milestones
 from sparsepop.train import Report, train
 from tests.cases import BATCH, TASK, Toy, run
 from tests.test_methods.small import eight
@@ -411,6 +411,8 @@ def test_soft_training_is_booked_as_dense_and_its_end_is_remembered() -> None:
             r"floor must lie in \[0, 1\), or be None for no resets, got 1.0",
         ),
         (lambda: Thresholds(-0.1), r"alpha must not be negative, got -0.1"),
+        (lambda: Thresholds(Linear(0.1, -1.0, 10)), r"alpha must not be negative, got -1.0"),
+        (lambda: Thresholds(Cyclic(-0.1, 4)), r"alpha must not be negative, got -0.1"),
     ],
 )
 def test_bad_values_are_refused(make: Any, message: str) -> None:

@@ -21,7 +21,7 @@ from sparsepop.models import build
 from sparsepop.models.resnet import Basic, projection, resnet, small_stem
 from sparsepop.optim import SGD
 from sparsepop.recipe import Recipe
-from sparsepop.schedule import Milestones
+from sparsepop.schedule import Linear, Milestones
 from sparsepop.train import train
 from tests.cases import BATCH, TASK, Toy, go, run
 from tests.test_methods.small import eight, push, weights
@@ -435,10 +435,15 @@ def test_after_the_cut_there_is_nothing_to_tell() -> None:
     [
         ({"xi": -1e-8, "psi": 0.1}, "xi must not be negative, got -1e-08"),
         ({"xi": 0.1, "psi": Milestones(-1.0, ())}, r"psi must not be negative, got -1\.0"),
+        ({"xi": 0.1, "psi": Linear(0.1, -1.0, 10)}, r"psi must not be negative, got -1\.0"),
         ({"xi": 0.1, "psi": 0.1, "decay": -0.1}, "decay must not be negative"),
         ({"xi": 0.1, "psi": 0.1, "floor": 0.0}, "floor must be at least 1e-08, got 0"),
         ({"xi": 0.1, "psi": 0.1, "initial": 0.0}, r"at least the floor 0\.316, got 0\.0"),
         ({"xi": 0.1, "psi": 0.1, "lr_factor": 0.0}, r"lr_factor must be positive, got 0\.0"),
+        (
+            {"xi": 0.1, "psi": 0.1, "lr_factor": Linear(1.0, -1.0, 9)},
+            r"lr_factor must be positive, got -1\.0",
+        ),
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], message: str) -> None:
