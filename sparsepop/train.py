@@ -97,6 +97,7 @@ def train(member: Member, data: Batches, *, every: int, until: int | None = None
         stop = min(until, (member.step // every + 1) * every)
         member.start_clock()
         loss, lr = _train_to(member, data, stop)
+        _note_divergence(member, loss)
         if member.step == last:
             for method in reversed(member.recipe.methods):
                 method.finish(member, data)
@@ -146,6 +147,17 @@ def _train_to(member: Member, data: Batches, stop: int) -> tuple[float, float]:
     member.reported = member.step
     member.losses.zero_()
     return mean, lr
+
+
+def _note_divergence(member: Member, loss: float) -> None:
+    """Tell once, in whatever state is handed on, that the training loss is no finite number any more."""
+    if math.isfinite(loss) or "diverged" in member.memory:
+        return
+    member.memory["diverged"] = {"step": member.step}
+    message = (
+        f"the training loss is {loss}: use a smaller learning rate, Recipe(clip=1.0) or a weaker penalty"
+    )
+    member.note("diverged", message)
 
 
 def _report(member: Member, data: Batches, loss: float, lr: float) -> Report:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import subprocess
@@ -134,14 +135,15 @@ def report_row(report: Report) -> dict[str, Any]:
 
 
 def score_of(report: Report, name: str) -> float:
-    """The number that members are compared by: a column of `reports` or one of a method's numbers; ValueError
-    when there is none."""
+    """The number that members are compared by: a column of `reports` or one of a method's numbers; NaN once
+    the training loss is not finite, for a network of NaNs still has an accuracy. ValueError when there is
+    none."""
     row = report_row(report)
     value = row.get(name, report.numbers.get(name))
     if not isinstance(value, int | float):
         known = sorted(key for key, each in row.items() if isinstance(each, float)) + sorted(report.numbers)
         raise ValueError(f"no report has a score called {name!r}: choose one of {', '.join(known)}")
-    return float(value)
+    return float(value) if math.isfinite(value) and math.isfinite(report.train_loss) else math.nan
 
 
 @cache

@@ -24,7 +24,7 @@ from sparsepop.population.snapshot import decode
 from sparsepop.population.states import StateFiles
 from sparsepop.population.trial import MemberTrial
 from sparsepop.recipe import Recipe
-from sparsepop.results import ancestors, read
+from sparsepop.results import ancestors, leaderboard, read
 from sparsepop.storage import Storage
 from tests.test_population.worlds import (
     GENERATION,
@@ -409,7 +409,25 @@ def test_a_member_that_diverges_is_replaced(tmp_path: Path) -> None:
     first = reports[(reports["member"] == 1) & (reports["generation"] == 1)]
     assert first["score"].isna().all()
     assert 1 in set(events[events["generation"] == 1]["member"])
+    told = events[events["kind"] == "diverged"]
+    assert (told["member"].tolist(), told["step"].tolist()) == ([1], [GENERATION])
     assert reports[reports["final"]]["score"].notna().all()
+
+
+def test_a_diverged_member_that_nobody_replaces_ends_last(tmp_path: Path) -> None:
+    """By validation accuracy, of which a network of NaNs has some too."""
+    made = replace(experiment(), recipe=lambda hp: replace(recipe({"fraction": 0.3, **hp}), steps=24))
+    broken = replace(made, search=Grid({"lr": [1e30, 0.05]}))
+    storage = Storage(str(tmp_path / "small"))
+    begin(broken, storage, fresh=False)
+    assert not World(broken, storage).run().errors
+    board, events = leaderboard(storage), read(storage, "events")
+    assert board["member"].tolist() == [1, 0]
+    assert board["score"].isna().tolist() == [False, True]
+    assert board["validation_accuracy"].notna().all()
+    (told,) = events[events["kind"] == "diverged"].to_dict("records")
+    assert (told["member"], told["step"]) == (0, GENERATION)
+    assert "smaller learning rate" in told["message"]
 
 
 def test_members_that_do_not_wait_for_each_other_may_go_back_in_time(tmp_path: Path) -> None:
