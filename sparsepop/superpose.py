@@ -147,7 +147,7 @@ def _voted(tickets: Sequence[Ticket]) -> Outcome:
 
 
 def _row(made: Outcome, setting: Setting, flags: argparse.Namespace) -> dict[str, Any]:
-    """What is told of a network, or of a vote of several; disagreement: of the tickets that it was made of."""
+    """What is told of a network or a vote; `disagreement` is that of the tickets that it was made of."""
     from sparsepop.ensemble import assess, cost_of, vote
 
     found = vote(made.runs, setting, flags.split)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -166,7 +167,6 @@ def _report(member: Member, data: Batches, loss: float, lr: float) -> Report:
     for method in recipe.methods:
         numbers |= method.examine(member, lambda: own_part(member, data, "validation"))
     final = member.step == recipe.steps
-
     return Report(
         step=member.step,
         epoch=member.step / data.steps_per_epoch(recipe.batch),
