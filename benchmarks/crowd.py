@@ -16,6 +16,7 @@ import ray
 
 from benchmarks.measure import Spread
 from sparsepop.experiment import PBT
+from sparsepop.population.board import Terms
 from sparsepop.population.exchange import CALLS, Exchange
 from sparsepop.population.messages import Post
 from sparsepop.population.states import StateFiles
@@ -144,10 +145,10 @@ def measure(case: Case) -> Measured:
 def _restart(case: Case, root: str) -> float:
     """Seconds that a new board takes to read everything, in this process."""
     began = time.perf_counter()
-    Exchange(root, case.search, list(range(case.members)), "max", 0)
+    Exchange(root, Terms(case.search, range(case.members)))
     return time.perf_counter() - began
 
 
 def _exchange(case: Case, root: str) -> Any:
     actor = ray.remote(num_cpus=0, max_concurrency=CALLS)(Watched)
-    return actor.remote(root, case.search, list(range(case.members)), "max", 0)
+    return actor.remote(root, Terms(case.search, range(case.members)))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sparsepop.experiment import PBT, Exchanging
@@ -19,6 +19,18 @@ from sparsepop.storage import Storage, side_by_side
 State = tuple[int, int]  # (member, generation): whose state, and from the end of which generation
 
 
+@dataclass(frozen=True)
+class Terms:
+    """What a population exchanges by: its search, who takes part, which scores are better, the seed of all
+    that is drawn, and the rounds where partitions are merged."""
+
+    search: Exchanging
+    members: Collection[int]
+    mode: str = "max"
+    seed: int = 0
+    rounds: Rounds | None = None
+
+
 class Board:
     """Posts in, assignments out, by (member, generation), each written to storage before anybody sees it.
 
@@ -30,24 +42,16 @@ class Board:
     complete, and `merged`, what their members do then.
     """
 
-    def __init__(
-        self,
-        storage: Storage,
-        search: Exchanging,
-        members: Iterable[int],
-        mode: str = "max",
-        seed: int = 0,
-        rounds: Rounds | None = None,
-    ) -> None:
+    def __init__(self, storage: Storage, terms: Terms) -> None:
         self.storage = storage
-        self.search = search
-        self.rounds = rounds
-        self.together = isinstance(search, PBT) and search.synchronous
-        self.seed = seed
-        self.running = set(members) - {int(name) for name in storage.names("retired")}
+        self.search = terms.search
+        self.rounds = terms.rounds
+        self.together = isinstance(terms.search, PBT) and terms.search.synchronous
+        self.seed = terms.seed
+        self.running = set(terms.members) - {int(name) for name in storage.names("retired")}
         self.decisions: dict[State, Assignment] = {}
         self._posts: dict[int, dict[int, Post]] = defaultdict(dict)  # by generation, then member
-        self._standings = Standings(mode)
+        self._standings = Standings(terms.mode)
         self._decided: set[int] = set()  # generations
         self._needs: dict[int, set[State]] = {}  # by member
         self._users: Counter[State] = Counter()  # how many members need a state

@@ -13,10 +13,9 @@ import ray
 from ray import cloudpickle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from sparsepop.experiment import Exchanging
-from sparsepop.population.board import Board, State
+from sparsepop.population.board import Board, State, Terms
 from sparsepop.population.messages import Assignment, Post
-from sparsepop.population.rounds import Merge, Outcome, Rounds
+from sparsepop.population.rounds import Merge, Outcome
 from sparsepop.population.states import StateFiles, delete_merged
 from sparsepop.storage import Storage
 
@@ -36,19 +35,10 @@ class Exchange:
     anybody hears of it, and a merge that was interrupted is done again.
     """
 
-    def __init__(
-        self,
-        root: str,
-        search: Exchanging,
-        members: list[int],
-        mode: str,
-        seed: int,
-        rounds: Rounds | None = None,
-        merger: Merger | None = None,
-    ) -> None:
+    def __init__(self, root: str, terms: Terms, merger: Merger | None = None) -> None:
         storage = Storage(root)
         self._storage = storage
-        self._board = Board(storage, search, members, mode, seed, rounds)
+        self._board = Board(storage, terms)
         self._merger = merger
         self._merging: dict[int, asyncio.Task[None]] = {}  # by group; it stays where it failed
         self._merged: dict[tuple[int, int], Reference] = {}
@@ -218,17 +208,9 @@ def _merge_round(job: bytes, merge: Merge, references: list[Reference]) -> Any:
     return outcome, to_arrays(merged)
 
 
-def start_exchange(
-    root: str,
-    search: Exchanging,
-    members: list[int],
-    mode: str,
-    seed: int,
-    rounds: Rounds | None = None,
-    merger: Merger | None = None,
-) -> Any:
+def start_exchange(root: str, terms: Terms, merger: Merger | None = None) -> Any:
     """The handle of a new exchange actor, which restarts by itself; calls are repeated until it answers."""
     actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=CALLS)(Exchange)
     # beside the driver, whose node is the last that a cluster loses
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    return actor.options(scheduling_strategy=here).remote(root, search, members, mode, seed, rounds, merger)
+    return actor.options(scheduling_strategy=here).remote(root, terms, merger)

@@ -15,7 +15,7 @@ import ray
 from ray import cloudpickle, tune
 
 from sparsepop.experiment import Exchanging, Experiment, Start
-from sparsepop.population.board import welcome
+from sparsepop.population.board import Terms, welcome
 from sparsepop.population.client import ActorClient
 from sparsepop.population.exchange import RayMerger, start_exchange
 from sparsepop.population.job import Job
@@ -131,9 +131,9 @@ def train_all(experiment: Experiment, storage: Storage, places: Places, folder: 
     exchange = None
     if isinstance(experiment.search, Exchanging):
         welcome(storage)
-        settings = (experiment.search, members, experiment.mode, experiment.seed, job.rounds)
+        terms = Terms(experiment.search, members, experiment.mode, experiment.seed, job.rounds)
         merger = RayMerger(cloudpickle.dumps(job)) if job.rounds is not None else None
-        exchange = start_exchange(storage.root, *settings, merger)
+        exchange = start_exchange(storage.root, terms, merger)
         job = replace(job, exchange=ActorClient(exchange))
     population = len(experiment.starts())
     early = "stopped" if job.rounds is None else "merged"

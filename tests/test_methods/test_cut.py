@@ -205,7 +205,9 @@ def test_who_takes_over_a_state_from_before_its_cut_cuts_at_the_next_step(soft: 
 
 def test_who_takes_over_a_state_that_is_cut_does_not_cut_again() -> None:
     early, late = (Recipe("lenet-300-100", 12, (Cut(0.1, at),), batch=BATCH) for at in (5, 8))
-    member = Member.restore(late, 2, TASK, run(Member.build(early, 1, TASK), 6).state())
+    donor = run(Member.build(early, 1, TASK), 6)
+    donor.take_notes()
+    member = Member.restore(late, 2, TASK, donor.state())
     assert not run(member, 6).take_notes()
     assert member.masks.alive == round(0.1 * member.masks.total)
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sparsepop.experiment import PBT, SELECTIONS
-from sparsepop.population.board import Board, welcome
+from sparsepop.population.board import Board, Terms, welcome
 from sparsepop.population.exchange import Exchange
 from sparsepop.population.messages import Post
 from sparsepop.population.states import StateFiles
@@ -41,7 +41,7 @@ def retire(board: Board, member: int) -> None:
 
 
 def test_a_generation_is_decided_when_the_last_running_member_has_posted(storage: Storage) -> None:
-    board = Board(storage, SYNCHRONOUS, range(4))
+    board = Board(storage, Terms(SYNCHRONOUS, range(4)))
     for member in (3, 1, 0):
         board.post(post(member))
         assert board.assignment(member, 1) is None
@@ -53,18 +53,18 @@ def test_a_generation_is_decided_when_the_last_running_member_has_posted(storage
 
 
 def test_a_question_without_a_post_is_an_error(storage: Storage) -> None:
-    board = Board(storage, SYNCHRONOUS, range(4))
+    board = Board(storage, Terms(SYNCHRONOUS, range(4)))
     with pytest.raises(KeyError, match="member 2 asks about generation 1"):
         board.assignment(2, 1)
 
 
 @pytest.mark.parametrize("search", [SYNCHRONOUS, ASYNCHRONOUS], ids=["synchronous", "asynchronous"])
 def test_a_board_opened_anew_answers_the_same(storage: Storage, search: PBT) -> None:
-    board = Board(storage, search, range(4))
+    board = Board(storage, Terms(search, range(4)))
     for generation in (1, 2):
         for member in range(4):
             board.post(post(member, generation, (member * 7) % 4))
-    again = Board(storage, search, range(4))
+    again = Board(storage, Terms(search, range(4)))
     assert again.decisions == board.decisions
     assert len(again.decisions) == 8
     states = [(member, generation) for member in range(4) for generation in (1, 2)]
@@ -76,7 +76,7 @@ def test_a_board_opened_anew_answers_the_same(storage: Storage, search: PBT) -> 
 def test_a_decision_that_did_not_reach_storage_is_made_again(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    board = Board(storage, SYNCHRONOUS, range(2))
+    board = Board(storage, Terms(SYNCHRONOUS, range(2)))
     board.post(post(0))
 
     def fail(*_: object) -> None:
@@ -85,37 +85,37 @@ def test_a_decision_that_did_not_reach_storage_is_made_again(
     monkeypatch.setattr(board, "_journal", fail)
     with pytest.raises(OSError, match="disk full"):
         board.post(post(1))
-    again = Board(storage, SYNCHRONOUS, range(2))
+    again = Board(storage, Terms(SYNCHRONOUS, range(2)))
     assert again.assignment(1, 1) is None
     again.post(post(1))
     assert again.assignment(0, 1) is not None
 
 
 def test_nobody_waits_for_a_retired_member(storage: Storage) -> None:
-    board = Board(storage, SYNCHRONOUS, range(4))
+    board = Board(storage, Terms(SYNCHRONOUS, range(4)))
     for member in (0, 1, 2):
         board.post(post(member))
     assert board.assignment(0, 1) is None
     retire(board, 3)
     assert board.assignment(0, 1) is not None
-    assert Board(storage, SYNCHRONOUS, range(4)).running == {0, 1, 2}
+    assert Board(storage, Terms(SYNCHRONOUS, range(4))).running == {0, 1, 2}
     welcome(storage)
-    assert Board(storage, SYNCHRONOUS, range(4)).running == {0, 1, 2, 3}
+    assert Board(storage, Terms(SYNCHRONOUS, range(4))).running == {0, 1, 2, 3}
 
 
 def test_a_member_that_comes_late_goes_on_and_changes_no_decision(storage: Storage) -> None:
-    board = Board(storage, SYNCHRONOUS, range(4))
+    board = Board(storage, Terms(SYNCHRONOUS, range(4)))
     retire(board, 3)
     for member in (0, 1, 2):
         board.post(post(member))
     before = {member: board.assignment(member, 1) for member in (0, 1, 2)}
-    board = Board(storage, SYNCHRONOUS, range(4))
+    board = Board(storage, Terms(SYNCHRONOUS, range(4)))
     board.post(post(3, score=-1.0))
     late = board.assignment(3, 1)
     assert late is not None
     assert late.donor is None
     assert {member: board.assignment(member, 1) for member in (0, 1, 2)} == before
-    again = Board(storage, SYNCHRONOUS, range(4))
+    again = Board(storage, Terms(SYNCHRONOUS, range(4)))
     assert again.decisions == board.decisions
 
 
@@ -123,7 +123,7 @@ def test_a_population_decides_by_the_selection_of_its_search(storage: Storage) -
     """Under truncation nobody but the worst two copies."""
     copied = {}
     for selection in SELECTIONS:
-        board = Board(storage.child(selection), PBT(SPACE, members=8, selection=selection), range(8))
+        board = Board(storage.child(selection), Terms(PBT(SPACE, members=8, selection=selection), range(8)))
         for member in range(8):
             board.post(post(member))
         copied[selection] = {each.member for each in board.decisions.values() if each.donor is not None}
@@ -132,7 +132,7 @@ def test_a_population_decides_by_the_selection_of_its_search(storage: Storage) -
 
 
 def test_asynchronous_members_are_answered_at_once(storage: Storage) -> None:
-    board = Board(storage, ASYNCHRONOUS, range(4))
+    board = Board(storage, Terms(ASYNCHRONOUS, range(4)))
     board.post(post(3, 5, score=0.9))
     first = board.assignment(3, 5)
     assert first is not None
@@ -153,12 +153,12 @@ def test_the_order_of_posts_and_restarts_change_no_decision(
     outcomes = []
     for _ in range(2):
         storage = Storage(str(tmp_path_factory.mktemp("board")))
-        board = Board(storage, SYNCHRONOUS, range(4))
+        board = Board(storage, Terms(SYNCHRONOUS, range(4)))
         for generation in range(1, 4):
             for member in data.draw(st.permutations(range(4))):
                 board.post(post(member, generation, scores[4 * generation - 4 + member]))
                 if data.draw(st.booleans()):
-                    board = Board(storage, SYNCHRONOUS, range(4))
+                    board = Board(storage, Terms(SYNCHRONOUS, range(4)))
         outcomes.append({key: each.to_json() for key, each in board.decisions.items()})
     assert outcomes[0] == outcomes[1]
     assert len(outcomes[0]) == 12
@@ -167,7 +167,7 @@ def test_the_order_of_posts_and_restarts_change_no_decision(
 def test_the_exchange_deletes_states_that_nobody_can_need(storage: Storage) -> None:
     files = StateFiles(storage)
     files.write(1, 9, b"saved by a run that was killed before it could post")
-    exchange = Exchange(storage.root, PBT(SPACE, members=2, quantile=0.5), [0, 1], "max", 0)
+    exchange = Exchange(storage.root, Terms(PBT(SPACE, members=2, quantile=0.5), [0, 1]))
 
     async def generations(until: int) -> None:
         for generation in range(1, until):
@@ -188,7 +188,7 @@ def test_states_that_could_not_be_deleted_are_deleted_later(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = StateFiles(storage)
-    exchange = Exchange(storage.root, PBT(SPACE, members=2, quantile=0.5), [0, 1], "max", 0)
+    exchange = Exchange(storage.root, Terms(PBT(SPACE, members=2, quantile=0.5), [0, 1]))
 
     def locked(*_: object) -> None:
         raise PermissionError("may not delete")
@@ -212,7 +212,7 @@ def test_states_that_could_not_be_deleted_are_deleted_later(
 
 
 def test_the_exchange_gives_no_answer_while_others_have_not_posted(storage: Storage) -> None:
-    exchange = Exchange(storage.root, SYNCHRONOUS, [0, 1, 2, 3], "max", 0)
+    exchange = Exchange(storage.root, Terms(SYNCHRONOUS, [0, 1, 2, 3]))
 
     async def scenario() -> None:
         await exchange.post(post(0), [])
@@ -231,7 +231,7 @@ def test_the_exchange_gives_no_answer_while_others_have_not_posted(storage: Stor
 def test_a_member_that_retires_while_the_disk_is_full_is_not_waited_for_once_there_is_room(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exchange = Exchange(storage.root, SYNCHRONOUS, [0, 1, 2, 3], "max", 0)
+    exchange = Exchange(storage.root, Terms(SYNCHRONOUS, [0, 1, 2, 3]))
 
     def full(*_: object, **__: object) -> None:
         raise OSError("no space left on device")
@@ -253,7 +253,7 @@ def test_a_member_that_retires_while_the_disk_is_full_is_not_waited_for_once_the
 def test_nobody_waits_for_storage_that_takes_long_to_note_a_retirement(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exchange = Exchange(storage.root, SYNCHRONOUS, [0, 1, 2, 3], "max", 0)
+    exchange = Exchange(storage.root, Terms(SYNCHRONOUS, [0, 1, 2, 3]))
     original, done = Storage.write, threading.Event()
 
     def slow(self: Storage, path: str, data: bytes, exclusive: bool = False) -> None:
@@ -278,4 +278,4 @@ def test_nobody_waits_for_storage_that_takes_long_to_note_a_retirement(
 def test_a_damaged_journal_is_refused(storage: Storage, content: bytes) -> None:
     storage.write("decisions/g0001.jsonl", content)
     with pytest.raises(ValueError, match="is no assignment"):
-        Board(storage, SYNCHRONOUS, range(4))
+        Board(storage, Terms(SYNCHRONOUS, range(4)))

@@ -16,7 +16,7 @@ from sparsepop.experiment import PARTITION, PartitionParallel
 from sparsepop.member import Member
 from sparsepop.merge import Round
 from sparsepop.methods import Method, PartitionGrow
-from sparsepop.population.board import Board
+from sparsepop.population.board import Board, Terms
 from sparsepop.population.exchange import Exchange
 from sparsepop.population.messages import Assignment, Post
 from sparsepop.population.rounds import Merge, Outcome, Rounds, after, at_once, mergeable
@@ -100,7 +100,7 @@ def test_who_goes_on_is_somebody_who_is_still_there() -> None:
 
 
 def board_of(storage: Storage, rounds: Rounds = ROUNDS) -> Board:
-    return Board(storage, rounds.search, range(6), rounds=rounds)
+    return Board(storage, Terms(rounds.search, range(6), rounds=rounds))
 
 
 def advance(board: Board) -> list[tuple[int, int]]:
@@ -198,7 +198,7 @@ def test_neither_a_post_nor_a_question_looks_at_other_groups(
         assert not await exchange.decided(4, 2, 0.0)
         assert seen == {3, 4, 5}
 
-    exchange = Exchange(str(tmp_path), ROUNDS.search, list(range(6)), "max", 0, ROUNDS)
+    exchange = Exchange(str(tmp_path), Terms(ROUNDS.search, range(6), rounds=ROUNDS))
     monkeypatch.setattr(Board, "newest", newest)
     asyncio.run(scenario())
 
@@ -213,7 +213,7 @@ def test_a_merge_that_fails_is_told_and_tried_again(tmp_path: Path) -> None:
         return OUTCOME, [f"merged {len(references)}"]
 
     rounds = Rounds(SEARCH, 0, 3)
-    exchange = Exchange(str(tmp_path), SEARCH, [0, 1], "max", 0, rounds, merger)
+    exchange = Exchange(str(tmp_path), Terms(SEARCH, [0, 1], rounds=rounds), merger)
 
     async def scenario() -> None:
         await exchange.post(post(0, 0), [])
@@ -259,7 +259,7 @@ def test_merged_networks_that_could_not_be_deleted_are_deleted_later(
 
     original = Storage.delete
     monkeypatch.setattr(Storage, "delete", delete)
-    exchange = Exchange(str(tmp_path), SEARCH, [0, 1], "max", 0, rounds, merger)
+    exchange = Exchange(str(tmp_path), Terms(SEARCH, [0, 1], rounds=rounds), merger)
     asyncio.run(scenario())
     assert storage.names("merged/p0000") == ["g0004.pt", "g0005.pt"]
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from sparsepop.experiment import PBT, Experiment, Grid
 from sparsepop.methods import Cut
 from sparsepop.population.ancestry import LINEAGE
-from sparsepop.population.board import Board, welcome
+from sparsepop.population.board import Board, Terms, welcome
 from sparsepop.population.messages import Assignment
 from sparsepop.population.preflight import begin
 from sparsepop.population.records import Records, record_failure
@@ -371,7 +371,7 @@ def test_a_donors_state_that_is_lost_is_noted_and_the_member_goes_on(tmp_path: P
             raise Killed
 
     World(experiment(), storage).run(stop)
-    board = Board(storage, PBT(SPACE, members=3), range(3))
+    board = Board(storage, Terms(PBT(SPACE, members=3), range(3)))
     taken = next(each for each in board.decisions.values() if each.donor is not None)
     assert taken.donor is not None
     StateFiles(storage).delete(taken.donor, 1)

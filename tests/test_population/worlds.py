@@ -15,6 +15,7 @@ from sparsepop.experiment import PBT, Exchanging, Experiment, Resources, Search
 from sparsepop.member import State
 from sparsepop.methods import rigl
 from sparsepop.optim import SGD
+from sparsepop.population.board import Terms
 from sparsepop.population.exchange import Exchange
 from sparsepop.population.job import Job
 from sparsepop.population.launch import unfinished
@@ -101,10 +102,10 @@ class World:
         self.storage = storage
         search = experiment.search
         members = [start.member for start in unfinished(experiment, storage)]
-        settings = (members, experiment.mode, experiment.seed)
         rounds, exchange = rounds_of(experiment), None
         if isinstance(search, Exchanging):
-            exchange = Exchange(storage.root, search, *settings, rounds, self.merge)
+            terms = Terms(search, members, experiment.mode, experiment.seed, rounds)
+            exchange = Exchange(storage.root, terms, self.merge)
         self.client = LocalClient(exchange, through_memory)
         client = self.client if exchange else None
         self.job = Job(experiment, storage.root, client, 1, "cpu", rounds=rounds)
