@@ -16,7 +16,12 @@ from pathlib import Path
 
 import pytest
 
+from sparsepop import run
+from sparsepop.config import load
+from sparsepop.population.preflight import check_experiment, with_flags
+from sparsepop.storage import Storage
 from sparsepop.train import Report
+from tests.populations import write_family
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -112,6 +117,7 @@ def test_a_command_of_python(page: Path, line: str) -> None:
 def test_a_command_of_the_shell(page: Path, line: str) -> None:
     first = words(line)[0].removeprefix(".venv/bin/")
     known = first in TOOLS or first.startswith("python") or not re.fullmatch(r"[a-z]+", first)
+    assert known or is_statement(line), f"{page.name}: what is {first}?"
     if first == "make":
         rules = (ROOT / "Makefile").read_text(encoding="utf-8")
         for target in [word for word in words(line)[1:] if "=" not in word]:
@@ -121,11 +127,50 @@ def test_a_command_of_the_shell(page: Path, line: str) -> None:
         assert absent == [], f"{page.name}: {line}"
 
 
+def is_statement(line: str) -> bool:
+    """Whether a line is Python, not shell."""
+    try:
+        ast.parse(line)
+    except SyntaxError:
+        return False
+    return True
+
+
 def is_file(word: str) -> bool:
     """Whether a word of a command is a file of the repository."""
     if word.startswith((*MADE, "-", "/", "$")) or "*" in word:
         return False
     return bool(re.fullmatch(r"[\w./-]+\.(py|yaml|toml|md|lock|png|ipynb)", word))
+
+
+TRAINING = [(page, line) for page, line in PYTHON if words(line)[1:3] == ["-m", "sparsepop.run"]]
+READERS = ("sparsepop.results", "sparsepop.report", "analysis.figures")
+READING = [(page, line) for page, line in PYTHON if words(line)[2:3] and words(line)[2] in READERS]
+
+
+@pytest.mark.parametrize(("page", "line"), TRAINING, ids=names(TRAINING))
+def test_a_training_command_is_accepted(page: Path, line: str) -> None:
+    """All that it does before anything starts; on digits, where data is not the example's own."""
+    flags = run._parser().parse_args([word.rstrip('\\"') for word in words(line)[3:]])
+    data = None if flags.config.startswith("examples/") else "digits"
+    settings = dict(map(run._setting, flags.set))
+    found = load(str(ROOT / flags.config), data=data, smoke=flags.smoke, settings=settings)
+    check_experiment(with_flags(found, flags.members, flags.workers, flags.seed, flags.name))
+
+
+@pytest.mark.parametrize(("page", "line"), READING, ids=names(READING))
+def test_a_reading_command_runs(
+    page: Path, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a finished experiment in place of the one that it names."""
+    write_family(Storage(str(tmp_path / "family")))
+    given = words(line)
+    places = [place for place, word in enumerate(given) if word.startswith(("results/", "s3://", "PATH"))]
+    assert len(places) == 1, line
+    given[places[0]] = str(tmp_path / "family")
+    monkeypatch.chdir(tmp_path)
+    module = given[2] if given[2] == "analysis.figures" else f"{given[2]}.__main__"
+    assert importlib.import_module(module).main(given[3:]) == 0
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
