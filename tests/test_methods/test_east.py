@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from sparsepop.config import load
+from sparsepop.data import open_data
 from sparsepop.member import Member, Task
 from sparsepop.methods import (
     DropGrow,
@@ -193,6 +194,13 @@ def test_a_member_of_its_population_takes_over_anothers_state() -> None:
     donor, receiver = (experiment.recipe(dict(start.hp)) for start in experiment.starts()[:2])
     assert donor != receiver
     task = Task((1, 8, 8), 10)
-    member = Member.build(donor, 1, task)
-    state = Member.restore(receiver, 2, task, member.state()).state()
+    data, member = open_data("digits"), Member.build(donor, 1, task)
+    # in the phase of its units, within a cycle
+    list(train(member, data, every=10, until=10))
+    assert member.masks.density > donor.density
+    taken = Member.restore(receiver, 2, task, member.state())
+    state = taken.state()
+    assert any(name.endswith(".squeeze.weight") for name in state["model"])
     assert all(torch.equal(value, state["model"][key]) for key, value in member.state()["model"].items())
+    *_, last = train(taken, data, every=receiver.steps)
+    assert last.alive == round(receiver.density * last.prunable)

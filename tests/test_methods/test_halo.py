@@ -147,13 +147,17 @@ def test_what_a_balanced_weight_pays_is_concave(decayed: bool) -> None:
     xi, psi, decay = (2e-3, 0.0, 0.05) if decayed else (1e-3, 1e-2, 0.0)
     sizes = torch.linspace(0.01, 1.0, 200, dtype=torch.float64).requires_grad_()
     best = torch.tensor([balance(xi, psi, decay, float(each)) for each in sizes.detach()]).double()
-    paid = xi * sizes / best**2 + psi * best + decay / 2 * best**2
+    pairs = zip(sizes.unbind(), best.unbind(), strict=True)
+    shrinking = torch.stack([adaptive_lasso(xi, psi, [weight], [each]) for weight, each in pairs])
+    paid = shrinking + decay / 2 * best**2
     closed = (
         (2 * xi * decay * sizes).sqrt() if decayed else 1.5 * psi ** (2 / 3) * (2 * xi * sizes) ** (1 / 3)
     )
     torch.testing.assert_close(paid, closed, rtol=1e-6, atol=0)
     (slope,) = torch.autograd.grad(closed.sum(), sizes)
-    torch.testing.assert_close(slope, xi / best**2, rtol=1e-5, atol=0)
+    (pulled,) = torch.autograd.grad(shrinking.sum(), sizes)
+    torch.testing.assert_close(pulled, xi / best**2, rtol=1e-12, atol=0)
+    torch.testing.assert_close(slope, pulled, rtol=1e-5, atol=0)
     assert bool((closed.detach().diff().diff() < 0).all())
     at_tenth = 1.5 * 1e-2 ** (2 / 3) * (2 * 1e-3 * 0.1) ** (1 / 3)
     assert (at_tenth, balance(1e-3, 1e-2, 0.0, 0.1)) == pytest.approx((0.0040716, 0.27144), rel=1e-4)
