@@ -10,7 +10,7 @@ import pandas as pd
 
 from sparsepop.figures.style import ACCENT, shades
 from sparsepop.results import ancestors, hyperparameters, leaderboard, lineage, read
-from sparsepop.results.reader import Experiment, nothing_yet, open_experiment
+from sparsepop.results.reader import Folder, nothing_yet, open_experiment
 from sparsepop.results.table import base_name
 
 NAMED = 16  # members named beside the colours at most
@@ -71,7 +71,7 @@ class Population:
         return max(self.reports.loc[self.reports["member"] == member, "step"], default=0)
 
 
-def load_population(experiment: Experiment) -> Population:
+def load_population(experiment: Folder) -> Population:
     """Read a population; raises FileNotFoundError for a missing experiment and ValueError for one without
     reports.
     """

@@ -17,7 +17,7 @@ from sparsepop.figures.published import like
 from sparsepop.figures.runs import load_runs
 from sparsepop.results import leaderboard, read
 from sparsepop.results.hyper import has_repeats
-from sparsepop.results.reader import Experiment, open_experiment
+from sparsepop.results.reader import Folder, open_experiment
 from sparsepop.results.table import base_name
 
 Drawings: TypeAlias = dict[str, tuple[str, Callable[[], Figure]]]
@@ -33,7 +33,7 @@ class Picture:
     figure: Figure
 
 
-def fitting(experiment: Experiment) -> str:
+def fitting(experiment: Folder) -> str:
     """`grid` where runs repeat settings over seeds or end at different densities, else `population`."""
     board = leaderboard(experiment)
     ended = board[board["status"] != "merged"]  # those that were merged end partly dense
@@ -41,7 +41,7 @@ def fitting(experiment: Experiment) -> str:
     return "grid" if has_repeats(board) or (not board["exploits"].any() and densities > 1) else "population"
 
 
-def draw(experiment: Experiment, kind: str, published: pd.DataFrame | None = None) -> Figure:
+def draw(experiment: Folder, kind: str, published: pd.DataFrame | None = None) -> Figure:
     """The figure of this kind (`fitting`); raises as `load_population` and `load_runs` do."""
     if kind == "population":
         return population.population(load_population(experiment))
@@ -49,7 +49,7 @@ def draw(experiment: Experiment, kind: str, published: pd.DataFrame | None = Non
     return accuracy.accuracy_density(runs, None if published is None else like(published, runs))
 
 
-def gallery(experiment: Experiment, published: pd.DataFrame | None = None) -> Iterator[Picture]:
+def gallery(experiment: Folder, published: pd.DataFrame | None = None) -> Iterator[Picture]:
     """Every figure that the experiment has rows for; those of single members show the best one, or the best
     that is sparse where there is one. Raises ValueError for an experiment without reports.
     """

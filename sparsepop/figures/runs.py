@@ -11,14 +11,14 @@ import pandas as pd
 
 from sparsepop.results import leaderboard, read
 from sparsepop.results.hyper import hp_keys
-from sparsepop.results.reader import Experiment, description, nothing_yet, open_experiment
+from sparsepop.results.reader import Folder, description, nothing_yet, open_experiment
 from sparsepop.results.table import base_name, value_text
 
 _COSTS = ("others", "train_flops", "inference_flops", "dense_flops")
 COLUMNS = ("experiment", "key", "label", "density", "accuracy", "split", "dense")
 
 
-def load_runs(experiment: Experiment) -> pd.DataFrame:
+def load_runs(experiment: Folder) -> pd.DataFrame:
     """The leaderboard of an experiment, by member, and these columns: experiment, data, model; key (equal for
     equal hyperparameters) and label (what sets the run apart, but for its density); dense (whether no run of
     that label is sparse); the newest report's others, train_flops, inference_flops and dense_flops; accuracy
@@ -42,7 +42,7 @@ def load_runs(experiment: Experiment) -> pd.DataFrame:
     return runs.reset_index(drop=True)
 
 
-def load_all(experiments: Iterable[Experiment]) -> pd.DataFrame:
+def load_all(experiments: Iterable[Folder]) -> pd.DataFrame:
     """The runs of several experiments in one frame; labels begin with the experiment's name where more than
     one is given. Runs on the test split are not mixed with validation so far: then the latter are left out.
     """

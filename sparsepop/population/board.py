@@ -16,7 +16,7 @@ from sparsepop.population.rounds import Merge, Outcome, Rounds, after, at_once, 
 from sparsepop.population.standings import Standings
 from sparsepop.storage import Storage, side_by_side
 
-State = tuple[int, int]  # (member, generation): whose state, and from the end of which generation
+StateKey = tuple[int, int]  # (member, generation): whose state, and from the end of which generation
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,14 @@ class Board:
         self.together = isinstance(terms.search, PBT) and terms.search.synchronous
         self.seed = terms.seed
         self.running = set(terms.members) - {int(name) for name in storage.names("retired")}
-        self.decisions: dict[State, Assignment] = {}
+        self.decisions: dict[StateKey, Assignment] = {}
         self._posts: dict[int, dict[int, Post]] = defaultdict(dict)  # by generation, then member
         self._standings = Standings(terms.mode)
         self._decided: set[int] = set()  # generations
-        self._needs: dict[int, set[State]] = {}  # by member
-        self._users: Counter[State] = Counter()  # how many members need a state
-        self._released: set[State] = set()
-        self._lost: set[State] = set()
+        self._needs: dict[int, set[StateKey]] = {}  # by member
+        self._users: Counter[StateKey] = Counter()  # how many members need a state
+        self._released: set[StateKey] = set()
+        self._lost: set[StateKey] = set()
         self._merged: dict[int, Assignment] = {}  # the newest of each member
         self._read()
 
@@ -184,11 +184,11 @@ class Board:
             for entry in self._ripe(generation)
         ]
 
-    def needed(self, state: State) -> bool:
+    def needed(self, state: StateKey) -> bool:
         """Whether somebody may still load a state: everybody's last two, and the donors of those."""
         return state in self._users
 
-    def released(self) -> set[State]:
+    def released(self) -> set[StateKey]:
         """States that have stopped being needed since this was last asked, and still are not."""
         released, self._released = self._released, set()
         return {state for state in released if state not in self._users}
@@ -229,7 +229,7 @@ class Board:
                 del self._users[state]
                 self._released.add(state)
 
-    def _needs_of(self, member: int) -> set[State]:
+    def _needs_of(self, member: int) -> set[StateKey]:
         newest = self.newest(member)
         if newest < 0:
             return set()
@@ -265,7 +265,7 @@ def _tag(entry: Post | Assignment) -> str:
     return f"g{entry.generation:04d}-{member_name(entry.member)}"
 
 
-def _state(name: str) -> State:
+def _state(name: str) -> StateKey:
     """Member and generation of a post, by the name of its file."""
     generation, member = name.removeprefix("g").removesuffix(".json").split("-")
     return member_of(member), int(generation)

@@ -13,7 +13,7 @@ import ray
 from ray import cloudpickle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from sparsepop.population.board import Board, State, Terms
+from sparsepop.population.board import Board, StateKey, Terms
 from sparsepop.population.messages import Assignment, Post
 from sparsepop.population.rounds import Merge, Outcome
 from sparsepop.population.states import StateFiles, delete_merged
@@ -42,16 +42,16 @@ class Exchange:
         self._merger = merger
         self._merging: dict[int, asyncio.Task[None]] = {}  # by group; it stays where it failed
         self._merged: dict[tuple[int, int], Reference] = {}
-        self._answered: set[State] = set()
+        self._answered: set[StateKey] = set()
         self._files = StateFiles(storage)
         self._stored: defaultdict[int, set[int]] = defaultdict(set)  # generations by member
         for member, generation in self._files.all():
             self._stored[member].add(generation)
-        self._references: dict[State, Reference] = {}
+        self._references: dict[StateKey, Reference] = {}
         self._threads = ThreadPoolExecutor(WRITERS)
         self._turns: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._settling = asyncio.Lock()
-        self._waiting: defaultdict[State, asyncio.Event] = defaultdict(asyncio.Event)
+        self._waiting: defaultdict[StateKey, asyncio.Event] = defaultdict(asyncio.Event)
 
     async def post(self, post: Post, reference: Reference) -> None:
         """Note a post and the reference to its state, which is on storage already; wakes those who wait."""
@@ -180,7 +180,7 @@ class Exchange:
         self._board.enter(decided)
         self._wake((each.member, each.generation) for each in decided)
 
-    def _wake(self, states: Iterable[State]) -> None:
+    def _wake(self, states: Iterable[StateKey]) -> None:
         for state in states:
             if state in self._waiting:
                 self._waiting.pop(state).set()

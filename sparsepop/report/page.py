@@ -13,7 +13,7 @@ from sparsepop.figures import Picture, encode, gallery
 from sparsepop.report import facts, repeat
 from sparsepop.report.cells import Table
 from sparsepop.results import leaderboard, read
-from sparsepop.results.reader import Experiment, description, nothing_yet, open_experiment
+from sparsepop.results.reader import Folder, description, nothing_yet, open_experiment
 from sparsepop.results.table import base_name
 from sparsepop.storage import Storage
 
@@ -32,7 +32,7 @@ class Shown:
     narrowest: float
 
 
-def render(experiment: Experiment, published: pd.DataFrame | None = None) -> str:
+def render(experiment: Folder, published: pd.DataFrame | None = None) -> str:
     """The page of an experiment. Equal tables give equal pages. Text from the tables is escaped; the page
     loads nothing and runs nothing, and says so to the browser.
 

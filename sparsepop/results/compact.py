@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
-from sparsepop.results.reader import Experiment, Part, open_experiment, read_parts
+from sparsepop.results.reader import Folder, Part, open_experiment, read_parts
 from sparsepop.results.schema import PARTS_KEY, SCHEMAS, schema_of
 from sparsepop.results.writer import encode
 from sparsepop.storage import Storage, side_by_side
@@ -17,7 +17,7 @@ TABLES = ("members", "reports", "layers", "events")  # tickets and ensembles are
 WORTH = 200  # parts beyond which a finished run compacts its tables by itself
 
 
-def compact(experiment: Experiment, tables: Iterable[str] = TABLES, least: int = 2) -> dict[str, int]:
+def compact(experiment: Folder, tables: Iterable[str] = TABLES, least: int = 2) -> dict[str, int]:
     """Put all parts of each table that has at least `least` into one; returns how many each had. Nothing is
     lost: every row ever written stays, also those that `read` leaves out.
 

@@ -6,10 +6,10 @@ import json
 
 import pandas as pd
 
-from sparsepop.results.reader import Experiment, current, open_experiment, read
+from sparsepop.results.reader import Folder, current, open_experiment, read
 
 
-def hyperparameters(experiment: Experiment) -> pd.DataFrame:
+def hyperparameters(experiment: Folder) -> pd.DataFrame:
     """Every member's hyperparameters over time: one row for each value that was set or changed.
 
     Columns: member, step (from which on the value held, until the member's next row of that name), name,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from sparsepop.results.reader import Experiment, description, open_experiment, read
+from sparsepop.results.reader import Folder, description, open_experiment, read
 from sparsepop.storage import Storage
 
 _REPORTED = ("score", "validation_accuracy", "test_accuracy", "density", "alive", "prunable", "seconds")
@@ -15,12 +15,12 @@ _LEADERBOARD = (
 )
 
 
-def lineage(experiment: Experiment) -> pd.DataFrame:
+def lineage(experiment: Folder) -> pd.DataFrame:
     """Who took whose state, in order of steps (exploits, common starts): member, generation, step, donor."""
     return _taken(read(experiment, "events"), _FROM_DONORS)
 
 
-def ancestors(experiment: Experiment, member: int) -> list[tuple[int, int, int]]:
+def ancestors(experiment: Folder, member: int) -> list[tuple[int, int, int]]:
     """The history of the weights that `member` has now: (member, from_step, to_step), oldest first.
 
     A donor gives the state that it had at the exchange's step, before it received anything there itself.
@@ -59,7 +59,7 @@ def _taken(events: pd.DataFrame, kinds: tuple[str, ...] = ("exploit",)) -> pd.Da
     return taken[["member", "generation", "step", "donor"]].astype({"donor": "int32"}).reset_index(drop=True)
 
 
-def leaderboard(experiment: Experiment) -> pd.DataFrame:
+def leaderboard(experiment: Folder) -> pd.DataFrame:
     """One row per member, the best score first (of equals the lower validation loss; then those without one,
     and last those that were merged into another, which scored while partly dense), from the newest rows of
     each. Best is lowest where the experiment's mode is `min`.

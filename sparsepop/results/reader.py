@@ -18,7 +18,7 @@ from sparsepop.results.convert import conform, to_frame
 from sparsepop.results.schema import PARTS_KEY, SCHEMA_VERSION, SCHEMAS, ResultsError, schema_of, version_of
 from sparsepop.storage import Storage, side_by_side
 
-Experiment: TypeAlias = "str | Path | Storage"
+Folder: TypeAlias = "str | Path | Storage"  # where an experiment lies
 
 NOTE = "experiment.json"  # in an experiment: what it is
 COMMAND = "command.txt"  # in an experiment: the command that last trained it
@@ -28,11 +28,11 @@ _OF_EXCHANGES = ("exploit", "lost")
 _ORDER = ("member", "step", "attempt", "time")
 
 
-def open_experiment(experiment: Experiment) -> Storage:
+def open_experiment(experiment: Folder) -> Storage:
     return experiment if isinstance(experiment, Storage) else Storage(str(experiment))
 
 
-def description(experiment: Experiment) -> dict[str, Any]:
+def description(experiment: Folder) -> dict[str, Any]:
     """What `experiment.json` says an experiment is; empty where nobody wrote it."""
     try:
         return json.loads(open_experiment(experiment).read(NOTE))
@@ -54,7 +54,7 @@ def nothing_yet(storage: Storage, what: str) -> str:
     return f"{storage} holds no {what}: {hint}"
 
 
-def read(experiment: Experiment, table: str, *, superseded: bool = False) -> pd.DataFrame:
+def read(experiment: Folder, table: str, *, superseded: bool = False) -> pd.DataFrame:
     """One table of an experiment, sorted by member and step (ensembles: by time), with a fresh index.
 
     Dtypes are those of `convert.to_frame`, also when there are no rows. With `superseded` all rows ever
