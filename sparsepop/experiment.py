@@ -22,6 +22,7 @@ from sparsepop.space import (
 )
 
 LOGGERS = ("tensorboard", "mlflow", "wandb")
+HARVESTS = ("end", "generation")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -229,8 +230,10 @@ class Experiment:
     saves, and `score` is the reported number that members are compared by. ValueError for a value that
     cannot be.
 
-    `loggers` show the run elsewhere too, and are no part of what the experiment is: `tensorboard`, `mlflow`,
-    `wandb`, or a function without arguments that gives another callback of Ray Tune.
+    Two are no part of what the experiment is, and may change between two runs of it. `loggers` show the run
+    elsewhere too: `tensorboard`, `mlflow`, `wandb`, or a function without arguments that gives another
+    callback of Ray Tune. `harvest` says when members leave tickets: at their `end` alone, after every
+    `generation`, or also after these steps; members in mid-training go on as if nothing had been taken.
     """
 
     name: str
@@ -243,6 +246,7 @@ class Experiment:
     seed: int = 0
     resources: Resources = field(default_factory=Resources)
     loggers: Sequence[str | Callable[[], Any]] = ()
+    harvest: str | Sequence[int] = "end"
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
@@ -264,10 +268,15 @@ class Experiment:
                 raise ValueError(f"{name}={getattr(self, name)!r} is no {_kinds(kind)}: use one")
 
         object.__setattr__(self, "loggers", _loggers(self.loggers))
+        object.__setattr__(self, "harvest", _harvest(self.harvest, self.generation))
 
     def starts(self) -> list[Start]:
         """How every member starts."""
         return self.search.starts(self.seed)
+
+    def harvests_at(self, step: int) -> bool:
+        """Whether a member that goes on after `step`, a generation's end, leaves a ticket there."""
+        return self.harvest == "generation" or (not isinstance(self.harvest, str) and step in self.harvest)
 
 
 def member_seeds(seed: int, count: int) -> list[int]:
@@ -311,6 +320,20 @@ def _loggers(given: Any) -> tuple[Any, ...]:
             _check_maker("loggers", each)
         elif each not in LOGGERS:
             raise ValueError(f"logger {each!r} is unknown: use {', '.join(LOGGERS)}, or a function")
+    return tuple(given)
+
+
+def _harvest(given: Any, generation: int) -> str | tuple[int, ...]:
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        if given not in HARVESTS:
+            raise ValueError(f"harvest={given!r}: use one of {', '.join(HARVESTS)}, or a tuple of steps")
+        return str(given)
+    for step in given:
+        _whole("harvest", step, 1)
+        if step % generation:
+            raise ValueError(
+                f"harvest names step {step}, which ends no generation of {generation} steps: use multiples"
+            )
     return tuple(given)
 
 

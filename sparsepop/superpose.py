@@ -216,7 +216,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tickets", nargs="+", metavar="ID", help="these alone (beginnings of ids will do)")
     parser.add_argument("--members", nargs="+", type=int, metavar="N", help="those of these members alone")
     parser.add_argument(
-        "--kind", default="member", help="cheap: those inside members that ran Sup-tickets (default: member)"
+        "--kind",
+        default="member",
+        help="cheap: those inside members that ran Sup-tickets; early: those taken in mid-training "
+        "(default: member, those of finished members)",
     )
     parser.add_argument("--at", type=float, default=0.5, help="0: the first, 1: the second (default: 0.5)")
     parser.add_argument(

@@ -25,6 +25,7 @@ from sparsepop.methods import Method
 from sparsepop.models import build
 from sparsepop.optim import SGD, AdamW
 from sparsepop.recipe import Recipe
+from sparsepop.tickets import broken_off, take_plain
 from sparsepop.train import Report, train
 from tests.cases import CASES, STEPS, TASK, Case, Toy, cases, go, run
 
@@ -278,6 +279,28 @@ def test_finish_leaves_the_bare_module_tree(case: Case) -> None:
         torch.testing.assert_close(
             member.model.eval()(member.prepare(images)), bare(images), rtol=1e-4, atol=1e-4
         )
+
+
+@every_case
+def test_a_copy_can_be_broken_off_and_the_member_is_left_as_it_was(case: Case) -> None:
+    member, undisturbed = (Member.build(case.recipe, 3, TASK) for _ in range(2))
+    bare = build(case.recipe.model, TASK.shape, TASK.classes)
+    for _ in train(undisturbed, Toy(), every=1):
+        pass
+    for report in train(member, Toy(), every=3):
+        if report.final:
+            break
+        before = unpacked(shipped(member.state()))
+        if all(method.plain_at(member.step) for method in case.recipe.methods):
+            copy = broken_off(member, Toy())
+            ticket = take_plain(copy)
+            bare.load_state_dict(ticket.state(), strict=True)
+            assert ticket.alive == sum(copy.masks.counts.values())
+        else:
+            with pytest.raises(ValueError, match=r"has modules of its own in the network up to step"):
+                broken_off(member, Toy())
+        assert_same(member.state(), before)
+    assert_same(member.state(), undisturbed.state())
 
 
 # --- recipes as values

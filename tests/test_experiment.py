@@ -201,6 +201,18 @@ def test_impossible_searches_say_what_to_do(build: Callable[[], Any], named: str
         build()
 
 
+def test_tickets_are_left_where_the_experiment_says() -> None:
+    steps = range(100, 500, 100)
+    assert not any(_experiment().harvests_at(step) for step in steps)
+    assert all(_experiment(harvest="generation").harvests_at(step) for step in steps)
+    chosen = _experiment(harvest=[100, 300])
+    assert [step for step in steps if chosen.harvests_at(step)] == [100, 300]
+    assert describe(chosen) == describe(_experiment())
+    for harvest, named in (("always", "harvest='always': use one of"), ((150,), "step 150"), ((0,), "0")):
+        with pytest.raises(ValueError, match=named):
+            _experiment(harvest=harvest)
+
+
 def test_to_json_names_classes_and_stays_plain() -> None:
     value = Toy(lr=math.inf, methods=(Schedule(0.5), {"b": {3, 1, 2}, 4: None}, _recipe, Choice, 1, True))
     assert to_json(value) == {

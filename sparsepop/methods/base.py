@@ -40,6 +40,7 @@ class Method:
                      after_step       weights, masks and member.step agree
         report       measure, measure_layers, examine
         end          finish           in reverse order; leaves a plain network with its masks
+        harvest      break_off        the same for a copy in mid-training, where `plain_at` allows it
         soft phase   harden           where it ends: at a `Cut`, or in `finish`; see methods/harden.py
 
     A recipe holds a tuple of methods; the loop calls each hook in the tuple's order. A method keeps what it
@@ -95,6 +96,16 @@ class Method:
 
     def finish(self, member: Member, data: Batches) -> None:
         """Leave a plain network with its masks; training `data` is there to re-estimate statistics."""
+
+    def break_off(self, member: Member, data: Batches) -> None:
+        """What `finish` does, to a copy of a member in mid-training: a plain network with its masks, at
+        once.
+        """
+        self.finish(member, data)
+
+    def plain_at(self, step: int) -> bool:
+        """Whether `break_off` can leave a plain network once `step` steps are done."""
+        return True
 
     def harden(self, member: Member) -> None:
         """Soft methods: write the exact masks into `member.masks`, leave plain modules, whose weights still

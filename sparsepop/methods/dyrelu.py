@@ -128,6 +128,10 @@ class PhaseDyReLU(Method):
         """`beta` of the units; 0 where none are left, be it in a state from a shorter phase."""
         return {"beta": next((unit.beta for unit in _units(member.model)), 0.0)}
 
+    def plain_at(self, step: int) -> bool:
+        # without its units the network would be another one
+        return step >= self.settled_at()
+
     def settled_at(self) -> int:
         return last_change(as_schedule(self.beta))
 

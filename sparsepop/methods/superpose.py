@@ -95,6 +95,9 @@ class Superpose(Method):
         numbers["recalibrated"] = _score(member, data)
         member.note("superpose", f"{len(scores)} tickets became one network{missing}", **numbers)
 
+    def break_off(self, member: Member, data: Batches) -> None:
+        """Nothing: the network in training is one of those that will be averaged, and plain."""
+
     def settled_at(self) -> int:
         return self.phases.end
 

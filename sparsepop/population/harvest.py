@@ -1,15 +1,29 @@
-"""The ticket of a member that has finished: kept in the experiment's store, listed in its table."""
+"""Tickets of members, finished or in mid-training: kept in the experiment's store, listed in its table."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from sparsepop.describe import to_json
+from sparsepop.ledger import learnables, state_bytes
+from sparsepop.member import Member
+from sparsepop.outputs import evaluate, own_part
 from sparsepop.population.ancestry import spans
+from sparsepop.population.records import score_of
 from sparsepop.results import ancestors
-from sparsepop.tickets import FOLDER, Provenance, Ticket, TicketStore, take, take_cheap
+from sparsepop.tickets import (
+    FOLDER,
+    Provenance,
+    Ticket,
+    TicketStore,
+    broken_off,
+    take,
+    take_cheap,
+    take_plain,
+)
 from sparsepop.tickets.format import to_bytes
 from sparsepop.train import Report
 
@@ -30,14 +44,54 @@ def harvest(trial: MemberTrial, report: Report, score: float) -> None:
         for each in (ticket, *take_cheap(trial.member, ticket.provenance)):
             store.write(each)
     except ValueError as error:
-        trial.records.event("no-ticket", trial.generation, report.step, message=str(error))
+        _refuse(trial, report, error)
         return
+    _list(trial, report, score, ticket)
+
+
+def harvest_early(trial: MemberTrial, report: Report) -> None:
+    """Keep a ticket, of kind `early`, of `trial`'s member as it would be if training had ended now, and write
+    its row, or the event that says why there is none. The member is left as it was.
+    """
+    try:
+        copy = broken_off(trial.member, trial.data)
+        report = _report_of(copy, trial, report)
+        score = score_of(report, trial.job.experiment.score)
+        ticket = take_plain(copy, replace(_provenance(trial, report, score), kind="early"))
+        TicketStore.of_experiment(trial.storage).write(ticket)
+    except ValueError as error:
+        _refuse(trial, report, error)
+    else:
+        _list(trial, report, score, ticket)
+    trial.records.flush(f"g{trial.generation:04d}-ticket")
+
+
+def _report_of(copy: Member, trial: MemberTrial, report: Report) -> Report:
+    """The member's report, with what is otherwise of its `copy`."""
+    same = trial.member.masks.enforced and copy.masks.digest() == trial.member.masks.digest()
+    batches = own_part(copy, trial.data, "validation")
+    return replace(
+        report,
+        validation=report.validation if same else evaluate(copy, batches),
+        learnables=learnables(copy.model, copy.masks.params.values()),
+        inference_flops=copy.forward_flops,
+        dense_flops=copy.costs.dense_flops,
+        bytes=state_bytes(copy.model.state_dict().values()) + state_bytes(copy.masks.tensors.values()),
+    )
+
+
+def _refuse(trial: MemberTrial, report: Report, error: ValueError) -> None:
+    trial.records.event("no-ticket", trial.generation, report.step, message=str(error))
+
+
+def _list(trial: MemberTrial, report: Report, score: float, ticket: Ticket) -> None:
+    """The row of a ticket that is in the store."""
     source = ticket.provenance
     trial.records.ticket(
         trial.generation,
         report.step,
         ticket=ticket.id,
-        path=f"{FOLDER}/{store.path(ticket.id)}",
+        path=f"{FOLDER}/{TicketStore.of_experiment(trial.storage).path(ticket.id)}",
         bytes=len(to_bytes(ticket)),
         density=ticket.density,
         alive=ticket.alive,

@@ -27,6 +27,7 @@ from sparsepop.recipe import Recipe
 from sparsepop.results import SCHEMAS
 from sparsepop.results.reader import NOTE
 from sparsepop.storage import Storage
+from sparsepop.tickets import check_plain_at
 
 DELETING = "deleting"  # stands in the note while an earlier run's files go
 
@@ -86,9 +87,20 @@ def check_experiment(experiment: Experiment) -> int:
         raise ConfigError(reason)
     try:
         rounds_of(experiment)
+        _check_harvest(experiment, recipes)
         return _build(experiment, recipes)
     except (ValueError, OSError, pa.ArrowException) as error:
         raise ConfigError(" ".join(str(error).split())) from error
+
+
+def _check_harvest(experiment: Experiment, recipes: Iterable[Recipe]) -> None:
+    """ValueError where a step is named at which some member can leave no ticket."""
+    steps = () if isinstance(experiment.harvest, str) else experiment.harvest
+    for recipe in recipes:
+        for step in steps:
+            check_plain_at(recipe, step)
+            if step > recipe.steps:
+                raise ValueError(f"harvest names step {step}, the last one is {recipe.steps}: leave it out")
 
 
 def unlike(experiment: Experiment, recipes: Iterable[Recipe]) -> str | None:

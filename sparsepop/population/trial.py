@@ -19,7 +19,7 @@ from sparsepop.methods.base import Batches
 from sparsepop.overlaps import overlap
 from sparsepop.population.ancestry import LINEAGE, Lineage, handed_on, lineage_of
 from sparsepop.population.client import Client
-from sparsepop.population.harvest import harvest
+from sparsepop.population.harvest import harvest, harvest_early
 from sparsepop.population.job import Job, cached_data, task_of
 from sparsepop.population.messages import Assignment
 from sparsepop.population.notice import leaving, own_node
@@ -59,9 +59,9 @@ class MemberTrial:
     """One attempt at training one member, in each of the processes that do it together; the leading one alone
     talks to storage, exchange and Tune.
 
-    A generation ends in this order: rows, state, post; then word to Tune, then the exchange. So whatever the
-    others may decide on is on storage, and an attempt that is cut off anywhere is repeated from the newest
-    state with the same outcome.
+    A generation ends in this order: rows, ticket, state, post; then word to Tune, then the exchange. So
+    whatever the others may decide on is on storage, and an attempt that is cut off anywhere is repeated from
+    the newest state with the same outcome.
     """
 
     def __init__(
@@ -193,6 +193,8 @@ class MemberTrial:
                 harvest(self, report, score)
             self.record_status("done")
         elif self.ranks.leads:
+            if self.job.experiment.harvests_at(report.step):
+                harvest_early(self, report)
             self._keep(self._snapshot(report.step, score, report.validation.accuracy))
         self.tell(self._progress(report, score))
 

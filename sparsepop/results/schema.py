@@ -96,7 +96,8 @@ SCHEMAS: dict[str, pa.Schema] = {
         pa.field("message", pa.string()),
         _MAP,
     ),
-    # One row per finished sparse subnetwork; path: relative to the experiment.
+    # One row per sparse subnetwork, of finished members and, on request, of those in mid-training; path:
+    # relative to the experiment.
     "tickets": _schema(
         _key("ticket", pa.string()),
         *_WHO,

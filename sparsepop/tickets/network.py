@@ -24,6 +24,13 @@ def take(member: Member, provenance: Provenance | None = None) -> Ticket:
         raise ValueError(
             f"no ticket from a member at step {member.step} of {member.recipe.steps}: finish it first"
         )
+    return take_plain(member, provenance)
+
+
+def take_plain(member: Member, provenance: Provenance | None = None) -> Ticket:
+    """The ticket of a member whose network is plain, whatever its step, copied to the CPU. Raises ValueError
+    where it is not.
+    """
     _check_plain(member)
     owners, gains = sharing_of(member)
     state = {name: value for name, value in member.model.state_dict().items() if name not in owners}

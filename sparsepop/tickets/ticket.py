@@ -18,9 +18,10 @@ from torch import Tensor
 class Provenance:
     """Where a ticket comes from; all of it may be unknown.
 
-    kind: how it came about (`member`, or how several were superposed); lineage: (member, from step, to step)
-    of the weights, oldest first; parents: the tickets it was made of; recipe: as JSON; ledger: what it costs
-    (`Report`'s alive, train_flops, inference_flops, ...); metrics: what it scored; time: ISO 8601.
+    kind: how it came about (`member`, `early` from one in mid-training, or how several were superposed);
+    lineage: (member, from step, to step) of the weights, oldest first; parents: the tickets it was made of;
+    recipe: as JSON; ledger: what it costs (`Report`'s alive, train_flops, inference_flops, ...); metrics:
+    what it scored; time: ISO 8601.
     """
 
     kind: str = "member"

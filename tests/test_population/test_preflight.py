@@ -12,7 +12,7 @@ import pytest
 
 from sparsepop.config import ConfigError
 from sparsepop.experiment import PARTITION, PBT, Experiment, Grid, PartitionParallel, Resources, Sampled
-from sparsepop.methods import AtDensity, Cut, Method, Thresholds, gmp
+from sparsepop.methods import AtDensity, Cut, Method, PhaseDyReLU, Thresholds, gmp
 from sparsepop.optim import SGD
 from sparsepop.population.preflight import (
     begin,
@@ -23,6 +23,7 @@ from sparsepop.population.preflight import (
 )
 from sparsepop.recipe import Recipe
 from sparsepop.results import SCHEMAS
+from sparsepop.schedule import Linear
 from sparsepop.space import Integers
 from sparsepop.storage import Storage, StorageError
 from tests.test_population.rounds import SEARCH, maker, parallel
@@ -68,6 +69,11 @@ def with_recipe(**changes: Any) -> Callable[[dict[str, Any]], Recipe]:
                 recipe=lambda hp: replace(recipe(hp), methods=() if hp["lr"] > 0.1 else recipe(hp).methods)
             ),
             "agree on density, these have 0.1 or 1.0",
+        ),
+        (experiment(harvest=(8, 40)), "harvest names step 40, the last one is 32"),
+        (
+            experiment(recipe=with_recipe(methods=(PhaseDyReLU(Linear(1.0, 0.0, 10)),)), harvest=(16, 8)),
+            "no ticket after step 8: PhaseDyReLU has modules of its own in the network up to step 10",
         ),
         (parallel(maker(), PartitionParallel(1)), r"grow the partitions \[0\]: give one for each of 0\.\.1"),
         (parallel(lambda hp: maker()({PARTITION: 0})), r"grow the partitions \[0, 0\]: give one for each"),
