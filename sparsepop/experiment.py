@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sparsepop.schedule import Every
 from sparsepop.space import (
     FACTORS,
     Choice,
@@ -188,6 +189,60 @@ class PartitionParallel:
         ]
 
 
+AVERAGES = ("caa", "cima")
+SCOPES = ("global", "layer")
+SHARES = ("all", "worst")
+
+
+@dataclass(frozen=True)
+class SuperposeParallel:
+    """Members that are superposed while they train: after each step that `at` names (a generation's end) the
+    networks of all are averaged, pruned back to the exact count, and taken on; between these steps, and after
+    the last of them, they train apart. Starts as `Sampled` does, and every member keeps its hyperparameters.
+
+    Networks that never had anything in common have no useful average: all start from the first member's state
+    after `common` steps (0: its first weights and masks), or each from its own where that is None.
+    `average`: `caa` (all alike) or `cima` (moving, from the worst to the best, which has the share `factor`);
+    `scope`: weights are ranked over the whole network (`global`), or each layer keeps the best member's count
+    (`layer`). `share`: `all` take the superposed network on, or the `worst` `quantile` alone, and whoever has
+    diverged. `batches`: so many of them go into its BatchNorm statistics.
+    """
+
+    space: Mapping[str, Domain]
+    members: int
+    at: Every | Sequence[int]
+    common: int | None = 0
+    average: str = "caa"
+    factor: float = 0.5
+    scope: str = "global"
+    share: str = "all"
+    quantile: float = 0.25
+    batches: int = 16
+
+    def __post_init__(self) -> None:
+        _freeze_space(self)
+        _whole("members", self.members, 2)
+        _whole("batches", self.batches, 0)
+        if self.common is not None:
+            _whole("common", self.common, 0)
+        if not isinstance(self.at, Every):
+            object.__setattr__(self, "at", tuple(_listed(self.at)))
+        for name, known in (("average", AVERAGES), ("scope", SCOPES), ("share", SHARES)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name}={getattr(self, name)!r}: use one of {', '.join(known)}")
+        for name in ("factor", "quantile"):
+            if not _number(getattr(self, name)) or not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)!r} is outside (0, 1]: it is a share")
+
+    def starts(self, seed: int) -> list[Start]:
+        """The members: the very starting points of `Sampled(space, members)`."""
+        return _sampled(self.space, self.members, seed)
+
+    def due(self, step: int) -> bool:
+        """Whether the members are superposed after `step`."""
+        return self.at(step) if isinstance(self.at, Every) else step in self.at
+
+
 @dataclass(frozen=True)
 class Tuned:
     """`members` independent members under algorithms of Ray Tune; no exchange.
@@ -219,8 +274,8 @@ class Tuned:
         return _sampled(self.space, self.members, seed)
 
 
-Search = Grid | Sampled | PBT | PartitionParallel | Tuned
-Exchanging = PBT | PartitionParallel
+Search = Grid | Sampled | PBT | PartitionParallel | SuperposeParallel | Tuned
+Exchanging = PBT | PartitionParallel | SuperposeParallel
 
 
 @dataclass(frozen=True)
@@ -337,7 +392,7 @@ def _harvest(given: Any, generation: int) -> str | tuple[int, ...]:
     return tuple(given)
 
 
-def _freeze_space(search: Sampled | PBT | PartitionParallel | Tuned) -> None:
+def _freeze_space(search: Sampled | PBT | PartitionParallel | SuperposeParallel | Tuned) -> None:
     check_space(search.space)
     object.__setattr__(search, "space", dict(search.space))
 

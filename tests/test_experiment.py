@@ -26,6 +26,7 @@ from sparsepop.experiment import (
     PartitionParallel,
     Resources,
     Sampled,
+    SuperposeParallel,
     Tuned,
     member_seeds,
 )
@@ -143,7 +144,10 @@ def test_experiments_are_values() -> None:
         ({"recipe": 3}, "3 is not callable"),
         ({"data": ""}, "data=''"),
         ({"score": None}, "score=None"),
-        ({"search": {"lr": 1}}, r"is no Grid \| Sampled \| PBT \| PartitionParallel \| Tuned"),
+        (
+            {"search": {"lr": 1}},
+            r"is no Grid \| Sampled \| PBT \| PartitionParallel \| SuperposeParallel \| Tuned",
+        ),
         ({"generation": 0}, "generation=0: use a whole number of at least 1"),
         ({"generation": 1.5}, "generation=1.5"),
         ({"mode": "best"}, "mode 'best' is unknown"),
@@ -194,6 +198,15 @@ def _later(kind: Any, *args: Any, **keywords: Any) -> Callable[[], Any]:
         (_later(PartitionParallel, 2, rest="median"), "rest='median': use one of first, mean"),
         (_later(PartitionParallel, 2, lost="found"), "lost='found'"),
         (_later(PartitionParallel, 2, fine_tune="none"), "fine_tune='none'"),
+        (_later(SuperposeParallel, SPACE, 1, (4,)), "members=1"),
+        (_later(SuperposeParallel, SPACE, 2, 4), "4 is no list"),
+        (_later(SuperposeParallel, SPACE, 2, (4,), common=-1), "common=-1"),
+        (_later(SuperposeParallel, SPACE, 2, (4,), average="median"), "average='median': use one of caa"),
+        (_later(SuperposeParallel, SPACE, 2, (4,), factor=0), "factor=0"),
+        (_later(SuperposeParallel, SPACE, 2, (4,), scope="erk"), "scope='erk'"),
+        (_later(SuperposeParallel, SPACE, 2, (4,), share="best"), "share='best': use one of all, worst"),
+        (_later(SuperposeParallel, SPACE, 2, (4,), quantile=1.5), "quantile=1.5"),
+        (_later(SuperposeParallel, SPACE, 2, (4,), batches=-1), "batches=-1"),
     ],
 )
 def test_impossible_searches_say_what_to_do(build: Callable[[], Any], named: str) -> None:

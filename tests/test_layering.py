@@ -39,7 +39,14 @@ LEVELS = {unit: level for level, units in enumerate(LAYERS) for unit in units}
 STDLIB_ONLY = {"schedule", "seeds", "space", "budgets", "describe", "experiment", "config"}
 FIRST_WITH_TORCH, FIRST_WITH_RAY = LEVELS["nn"], LEVELS["population"]
 ALSO = {"tickets": {"pandas"}, "ensemble": {"pandas"}, "superpose": {"pandas", "rich"}}
-PURE = {"population.messages", "population.standings", "population.rules", "population.board"}
+PURE = {
+    "population.messages",
+    "population.standings",
+    "population.rules",
+    "population.rounds",
+    "population.superpositions",
+    "population.board",
+}
 
 
 def imports(path: Path) -> Iterator[str]:

@@ -1,4 +1,6 @@
-"""Parallel grow-and-prune without Ray: who owns what, the merge at a round's end, and a simulation."""
+"""Several members made one, without Ray: the rounds of parallel grow-and-prune and a simulation of them, and
+superposition.
+"""
 
 from sparsepop.merge.agreement import agreed
 from sparsepop.merge.combine import join, part_of
@@ -7,11 +9,14 @@ from sparsepop.merge.parcel import merged_parcel, pack, parcel, unpack, weight_o
 from sparsepop.merge.round import COLLAPSE, Round, end_round
 from sparsepop.merge.simulate import simulate
 from sparsepop.merge.statistics import recalibrate
+from sparsepop.merge.superposition import FAR_APART, Superposition, superpose_states
 
 __all__ = [
     "COLLAPSE",
+    "FAR_APART",
     "RESTS",
     "Round",
+    "Superposition",
     "agreed",
     "end_round",
     "join",
@@ -22,6 +27,7 @@ __all__ = [
     "part_of",
     "recalibrate",
     "simulate",
+    "superpose_states",
     "unpack",
     "weight_of",
 ]

@@ -12,7 +12,7 @@ from sparsepop.experiment import PBT, Exchanging
 from sparsepop.population import rules
 from sparsepop.population.messages import Assignment, Post, plain, revive
 from sparsepop.population.names import member_name, member_of
-from sparsepop.population.rounds import Merge, Outcome, Rounds, after, at_once, mergeable
+from sparsepop.population.rounds import Merge, Outcome, Rounds
 from sparsepop.population.standings import Standings
 from sparsepop.storage import Storage, side_by_side
 
@@ -88,14 +88,13 @@ class Board:
     def due(self, post: Post) -> list[tuple[str, list[Assignment]]]:
         """What is to be decided now that `post` is noted, by journal entry: `journal`, then `enter`."""
         if self.rounds is not None:
-            decided = at_once(self.rounds, post)
+            merged = self._is_merged(self.rounds, self.rounds.group_of(post.member), post.generation)
+            decided = [_late(post)] if merged else self.rounds.at_once(post)
             return [(_tag(post), decided)] if decided else []
         if not self.together:
             return [(_tag(post), [rules.asynchronous(post, self._standings, **self._settings())])]
         if self.settled(post.generation):
-            # it failed, the others went on without it, and now it catches up
-            late = Assignment(post.member, post.generation, None, post.hp, None, "decided without it")
-            return [(_tag(post), [late])]
+            return [(_tag(post), [_late(post)])]
         return self._ripe(post.generation)
 
     def journal(self, tag: str, decided: list[Assignment]) -> None:
@@ -139,16 +138,16 @@ class Board:
             return None
         members = rounds.members_of(group := rounds.group_of(member))
         generation = max(self.newest(each) for each in members)
-        if not rounds.end_with(generation) or self._merge_of(member) >= generation:
+        if not rounds.end_with(generation) or self._is_merged(rounds, group, generation):
             return None
-        excused = [m for m in members if m not in self.running or (m, generation) in self._lost]
-        keep = rounds.search.lost == "keep"
-        return mergeable(rounds, group, generation, self._posts[generation], excused if keep else ())
+        gone = [each for each in members if each not in self.running]
+        lost = [each for each in members if (each, generation) in self._lost]
+        return rounds.mergeable(group, generation, self._posts[generation], gone, lost)
 
     def merged(self, merge: Merge, outcome: Outcome) -> tuple[str, list[Assignment]]:
         """What a merge decides, with its journal entry: `journal`, then `enter`."""
         assert self.rounds is not None
-        decided = after(self.rounds, merge, outcome, self.running)
+        decided = self.rounds.after(merge, outcome, self.running)
         return f"g{merge.generation:04d}-p{merge.group:04d}", decided
 
     def lose(self, member: int, generation: int) -> None:
@@ -163,7 +162,7 @@ class Board:
         gone = [each for each in gone if each not in self.running and each not in self._posts[generation]]
         if generation == self.rounds.start:
             gone = [each for each in gone if each == self.rounds.leader_of(member)]
-        elif self.rounds.search.lost == "keep":
+        elif not self.rounds.patient:
             gone = []
         return next(iter(gone), None)
 
@@ -205,6 +204,11 @@ class Board:
         decided = rules.synchronous(list(posted.values()), mode=self._standings.mode, **self._settings())
         return [(f"g{generation:04d}", list(decided.values()))]
 
+    def _is_merged(self, rounds: Rounds, group: int, generation: int) -> bool:
+        """Whether a round of a group is over."""
+        members = rounds.members_of(group)
+        return rounds.end_with(generation) and any((each, generation) in self.decisions for each in members)
+
     def _merge_of(self, member: int) -> int:
         """The newest round that was merged with `member`; -1 before the first."""
         return self._merged[member].generation if member in self._merged else -1
@@ -232,13 +236,18 @@ class Board:
     def _needs_of(self, member: int) -> set[StateKey]:
         newest = self.newest(member)
         if newest < 0:
-            return set()
+            return self._start_of(member)
         needed = {(member, newest), (member, newest - 1)}
         decisions = [self.decisions.get(state) for state in needed]
         for each in decisions:
             if each is not None and each.source is not None:
                 needed.add(each.source)
         return needed
+
+    def _start_of(self, member: int) -> set[State]:
+        """The state that `member` is still to start from: its leader may be far beyond it by then."""
+        found = self.decisions.get((member, self.rounds.start)) if self.rounds is not None else None
+        return {found.source} if found is not None and found.source is not None else set()
 
     def _read(self) -> None:
         for text in self._contents("decisions", self.storage.names("decisions")):
@@ -259,6 +268,11 @@ class Board:
 def welcome(storage: Storage) -> None:
     """Forget who was retired: a new run tries them again."""
     storage.delete_tree("retired")
+
+
+def _late(post: Post) -> Assignment:
+    """For one that failed, without which the others went on, and which now catches up."""
+    return Assignment(post.member, post.generation, None, post.hp, None, "decided without it")
 
 
 def _tag(entry: Post | Assignment) -> str:

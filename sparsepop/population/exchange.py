@@ -135,7 +135,9 @@ class Exchange:
         self._merged[merge.key] = reference
         await self._announce(*self._board.merged(merge, outcome))
         old = merge.generation - MERGED
-        self._merged.pop((merge.group, old), None)
+        for group, generation in list(self._merged):
+            if group == merge.group and generation <= old:
+                del self._merged[group, generation]
         with suppress(OSError):  # tried again after the next round
             await self._in_thread(delete_merged, self._storage, merge.group, old)
         del self._merging[merge.group]
@@ -150,10 +152,7 @@ class Exchange:
             del self._merging[group]
             task.result()
         if (missing := self._board.missing(member, generation)) is not None:
-            raise RuntimeError(
-                f"member {missing} has failed for good, and its partition is missing: run the same command "
-                "again, or let old partitions be kept (PartitionParallel(lost='keep'))"
-            )
+            raise RuntimeError(rounds.without(missing))
 
     async def _forget(self, member: int) -> None:
         """Drop what nobody can take any more, of `member` and of what has been released; where storage does

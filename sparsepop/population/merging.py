@@ -1,4 +1,4 @@
-"""Merging a group's partitions, in whatever process is told to: states from the object store or storage."""
+"""Merging a round, in whatever process is told to: states from the object store or storage."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from sparsepop.member import Member, State
 from sparsepop.merge import end_round, merged_parcel, parcel, unpack, weight_of
 from sparsepop.population.job import Job, cached_data, task_of
 from sparsepop.population.messages import Post
-from sparsepop.population.rounds import Merge, Outcome, Rounds
+from sparsepop.population.rounds import Merge, Outcome, PartitionRounds
 from sparsepop.population.snapshot import decode, from_bytes, to_bytes
 from sparsepop.population.states import StateFiles, merged_path
+from sparsepop.population.superposing import superpose_round
 from sparsepop.storage import Storage
 
 
@@ -27,8 +28,15 @@ def merge_round(job: Job, merge: Merge, given: Sequence[State | None]) -> tuple[
     if job.device == "cuda" and not torch.cuda.is_available():
         job = replace(job, device="cpu")  # the merge asks for no GPU: those who wait hold them all
     torch.set_num_threads(job.threads)
+    work = _partitions if isinstance(job.rounds, PartitionRounds) else superpose_round
+    outcome, merged = work(job, merge, given)
+    Storage(job.root).write(merged_path(*merge.key), to_bytes(merged))
+    return outcome, merged
+
+
+def _partitions(job: Job, merge: Merge, given: Sequence[State | None]) -> tuple[Outcome, State]:
     rounds = job.rounds
-    assert rounds is not None
+    assert isinstance(rounds, PartitionRounds)
     members = rounds.members_of(merge.group)
     parcels = {part: _kept(job, rounds, merge, member) for part, member in _lost(members, merge)}
     for post, sent in zip(merge.posts, given, strict=True):
@@ -44,10 +52,8 @@ def merge_round(job: Job, merge: Merge, given: Sequence[State | None]) -> tuple[
         batches=rounds.search.batches,
         device=job.device,
     )
-    merged = merged_parcel(member)
-    Storage(job.root).write(merged_path(*merge.key), to_bytes(merged))
     weights = {post.member: weight_of(parcels[members.index(post.member)]) for post in merge.posts}
-    return Outcome(ended.numbers(), weights, ended.flops), merged
+    return Outcome(ended.numbers(), weights, ended.flops), merged_parcel(member)
 
 
 def _lost(members: Sequence[int], merge: Merge) -> list[tuple[int, int]]:
@@ -56,13 +62,13 @@ def _lost(members: Sequence[int], merge: Merge) -> list[tuple[int, int]]:
     return [(part, member) for part, member in enumerate(members) if member not in posted]
 
 
-def _stored(job: Job, rounds: Rounds, post: Post) -> State:
+def _stored(job: Job, rounds: PartitionRounds, post: Post) -> State:
     """What a member has sent, cut from the state that it has saved."""
     saved = decode(StateFiles(Storage(job.root)).read(post.member, post.generation))
     return _cut(job, rounds.search, saved.hp, saved.state)
 
 
-def _kept(job: Job, rounds: Rounds, merge: Merge, member: int) -> State:
+def _kept(job: Job, rounds: PartitionRounds, merge: Merge, member: int) -> State:
     """The partition of a lost member as it was when the round began."""
     post, before = merge.posts[0], merge.generation - 1
     state = _common(job, rounds, merge.group, before)
@@ -70,7 +76,7 @@ def _kept(job: Job, rounds: Rounds, merge: Merge, member: int) -> State:
     return _cut(job, rounds.search, hp, {**state, "step": post.step, "train_flops": 0.0})
 
 
-def _common(job: Job, rounds: Rounds, group: int, generation: int) -> State:
+def _common(job: Job, rounds: PartitionRounds, group: int, generation: int) -> State:
     """What a group's members had in common after `generation`."""
     storage = Storage(job.root)
     if generation == rounds.start:

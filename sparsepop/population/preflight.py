@@ -13,7 +13,7 @@ import pyarrow as pa
 from sparsepop.config import ConfigError, check, describe
 from sparsepop.data import KNOWN, Data, data_home, open_data
 from sparsepop.describe import differences
-from sparsepop.experiment import PBT, Experiment, Grid, PartitionParallel, Search
+from sparsepop.experiment import PBT, Experiment, Grid, PartitionParallel, Search, SuperposeParallel
 from sparsepop.ledger import state_bytes
 from sparsepop.member import Member, Task
 from sparsepop.models import model_name
@@ -105,7 +105,7 @@ def _check_harvest(experiment: Experiment, recipes: Iterable[Recipe]) -> None:
 
 def unlike(experiment: Experiment, recipes: Iterable[Recipe]) -> str | None:
     """Why the members of a population cannot be compared, or None when they can, or never are."""
-    if not isinstance(experiment.search, PBT):
+    if not isinstance(experiment.search, PBT | SuperposeParallel):
         return None
     for name in ("steps", "density", "model", "keep_dense", "methods"):
         values = sorted({_shared(recipe, name) for recipe in recipes})

@@ -1,43 +1,20 @@
-"""Rounds of parallel grow-and-prune: who starts from whom, whose partitions are merged, and who goes on."""
+"""Rounds of a population that is merged now and then: who starts from whom, what is merged, who takes it."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from sparsepop.experiment import PARTITION, PartitionParallel
 from sparsepop.population.messages import Assignment, Post, go_on
 
 
 @dataclass(frozen=True)
-class Rounds:
-    """When the rounds of a population are: the first begins after the generation `start` (0: at once), the
-    last ends with the generation `last`."""
-
-    search: PartitionParallel
-    start: int
-    last: int
-
-    def group_of(self, member: int) -> int:
-        return member // self.search.parts
-
-    def members_of(self, group: int) -> range:
-        """In order of their partitions."""
-        return range(group * self.search.parts, (group + 1) * self.search.parts)
-
-    def leader_of(self, member: int) -> int:
-        """Whose state `member` starts from."""
-        return self.members_of(self.group_of(member))[0]
-
-    def end_with(self, generation: int) -> bool:
-        """Whether `generation` is a round."""
-        return self.start < generation <= self.last
-
-
-@dataclass(frozen=True)
 class Merge:
-    """The round of a group that can be merged: the posts of those who have finished it, in order of their
-    partitions; the old partitions of all others are kept."""
+    """The round of a group that can be merged: the posts of those who have finished it, in the order in which
+    they are merged.
+    """
 
     group: int
     generation: int
@@ -56,61 +33,156 @@ class Outcome:
     sent: dict[int, int]
     flops: float
 
+    def numbers_of(self, member: int, payer: int) -> dict[str, float]:
+        """What is told to one member; `payer` is whom the merge's FLOPs are booked on."""
+        sent = {"bytes_up": float(self.sent.get(member, 0))}
+        return {**self.numbers, **sent, "flops": self.flops if member == payer else 0.0}
 
-def at_once(rounds: Rounds, post: Post) -> list[Assignment]:
-    """What a single post decides; nothing where a round ends.
 
-    Where the rounds begin all members of a group take their leader's state: partitions that were trained from
-    different networks do not fit together.
+class Rounds(Protocol):
+    """When the states of a group's members become one network, and what that decides; pure."""
+
+    @property
+    def start(self) -> int:
+        """The generation after which all of a group start from its leader's state; 0: at once, -1: never."""
+
+    @property
+    def event(self) -> str:
+        """What the taking of a merged network is called in the events."""
+
+    @property
+    def patient(self) -> bool:
+        """Whether a round waits for members that have failed for good."""
+
+    def group_of(self, member: int) -> int: ...
+
+    def members_of(self, group: int) -> Sequence[int]: ...
+
+    def leader_of(self, member: int) -> int:
+        """Whose state `member` starts from; itself where it starts on its own."""
+
+    def end_with(self, generation: int) -> bool:
+        """Whether a round ends with `generation`."""
+
+    def at_once(self, post: Post) -> list[Assignment]:
+        """What a single post decides; nothing where a round ends."""
+
+    def mergeable(
+        self,
+        group: int,
+        generation: int,
+        posts: Mapping[int, Post],
+        gone: Collection[int],
+        lost: Collection[int],
+    ) -> Merge | None:
+        """The merge of a group's round, once everybody has posted who is waited for. `gone`: those who have
+        failed for good; `lost`: those who were killed within the round, and train it again.
+        """
+
+    def after(self, merge: Merge, outcome: Outcome, running: Collection[int]) -> list[Assignment]:
+        """What the members of the group do after a merge."""
+
+    def without(self, member: int) -> str:
+        """What to do about `member`, who has failed for good and is missed."""
+
+
+@dataclass(frozen=True)
+class PartitionRounds:
+    """Rounds of parallel grow-and-prune: the first begins after the generation `start` (0: at once), the last
+    ends with the generation `last`, and each generation between is one.
     """
-    if rounds.end_with(post.generation):
-        return []
-    if post.generation != rounds.start:
-        return [go_on(post)]
-    others = rounds.members_of(rounds.group_of(post.member))[1:]
-    return [go_on(post), *(_start(rounds, post, member) for member in others)]
+
+    search: PartitionParallel
+    start: int
+    last: int
+    event: str = "merge"
+
+    @property
+    def patient(self) -> bool:
+        return self.search.lost == "again"
+
+    def group_of(self, member: int) -> int:
+        return member // self.search.parts
+
+    def members_of(self, group: int) -> range:
+        """In order of their partitions."""
+        return range(group * self.search.parts, (group + 1) * self.search.parts)
+
+    def leader_of(self, member: int) -> int:
+        return self.members_of(self.group_of(member))[0]
+
+    def end_with(self, generation: int) -> bool:
+        return self.start < generation <= self.last
+
+    def at_once(self, post: Post) -> list[Assignment]:
+        """Where the rounds begin all members of a group take their leader's state: partitions that were
+        trained from different networks do not fit together.
+        """
+        if self.end_with(post.generation):
+            return []
+        if post.generation != self.start:
+            return [go_on(post)]
+        others = self.members_of(self.group_of(post.member))[1:]
+        hps = {member: {**post.hp, PARTITION: member % self.search.parts} for member in others}
+        return [go_on(post), *common_start(post, hps)]
+
+    def mergeable(
+        self,
+        group: int,
+        generation: int,
+        posts: Mapping[int, Post],
+        gone: Collection[int],
+        lost: Collection[int],
+    ) -> Merge | None:
+        """With old partitions kept, nobody waits for those gone or lost; at least one has to post."""
+        excused = set() if self.patient else {*gone, *lost}
+        return ready(self.members_of(group), group, generation, posts, excused)
+
+    def after(self, merge: Merge, outcome: Outcome, running: Collection[int]) -> list[Assignment]:
+        """All take the merged network; after the last round the first of those `running` goes on alone,
+        unless all are to fine-tune.
+        """
+        members = self.members_of(merge.group)
+        alone = merge.generation == self.last and self.search.fine_tune == "first"
+        first = next((member for member in members if member in running), members[0])
+        post = merge.posts[0]
+        return [
+            Assignment(
+                member,
+                merge.generation,
+                None,
+                {**post.hp, PARTITION: number},
+                None,
+                f"round up to step {post.step}",
+                group=merge.group,
+                ends=alone and member != first,
+                numbers=outcome.numbers_of(member, post.member),
+            )
+            for number, member in enumerate(members)
+        ]
+
+    def without(self, member: int) -> str:
+        return (
+            f"member {member} has failed for good, and its partition is missing: run the same command again, "
+            "or let old partitions be kept (PartitionParallel(lost='keep'))"
+        )
 
 
-def mergeable(
-    rounds: Rounds, group: int, generation: int, posts: Mapping[int, Post], excused: Collection[int]
+def common_start(post: Post, hps: Mapping[int, dict[str, object]]) -> list[Assignment]:
+    """All members that `hps` names go on from the posted state, each with its own hyperparameters."""
+    return [
+        Assignment(member, post.generation, post.member, hp, post.generation, "the common start")
+        for member, hp in hps.items()
+    ]
+
+
+def ready(
+    members: Sequence[int], group: int, generation: int, posts: Mapping[int, Post], excused: Collection[int]
 ) -> Merge | None:
-    """The merge of a group's round once all its members have posted it, but for those `excused`; at least one
-    has to."""
-    members = rounds.members_of(group)
+    """The merge of what `members` have posted once all of them have but for those `excused`; at least one has
+    to.
+    """
     posted = tuple(posts[member] for member in members if member in posts)
     if not posted or any(member not in posts and member not in excused for member in members):
         return None
     return Merge(group, generation, posted)
-
-
-def after(rounds: Rounds, merge: Merge, outcome: Outcome, running: Collection[int]) -> list[Assignment]:
-    """What all members of the group do after a merge: take the merged network; after the last round the first
-    of those `running` goes on alone, unless all are to fine-tune."""
-    members = rounds.members_of(merge.group)
-    alone = merge.generation == rounds.last and rounds.search.fine_tune == "first"
-    first = next((member for member in members if member in running), members[0])
-    payer = merge.posts[0].member
-    step = merge.posts[0].step
-    return [
-        Assignment(
-            member,
-            merge.generation,
-            None,
-            {**merge.posts[0].hp, PARTITION: number},
-            None,
-            f"round up to step {step}",
-            group=merge.group,
-            ends=alone and member != first,
-            numbers={
-                **outcome.numbers,
-                "bytes_up": float(outcome.sent.get(member, 0)),
-                "flops": outcome.flops if member == payer else 0.0,
-            },
-        )
-        for number, member in enumerate(members)
-    ]
-
-
-def _start(rounds: Rounds, post: Post, member: int) -> Assignment:
-    hp = {**post.hp, PARTITION: member % rounds.search.parts}
-    return Assignment(member, post.generation, post.member, hp, post.generation, "the common start")

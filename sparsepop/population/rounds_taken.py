@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sparsepop.member import State
-from sparsepop.merge import COLLAPSE, parcel, unpack
+from sparsepop.merge import COLLAPSE, FAR_APART, pack, parcel, unpack
 from sparsepop.overlaps import overlap
 from sparsepop.population.ancestry import handed_on
 from sparsepop.population.messages import Assignment
+from sparsepop.population.rounds import PartitionRounds
 from sparsepop.population.snapshot import DamagedState, Snapshot, from_bytes
 from sparsepop.population.states import merged_path
 
 if TYPE_CHECKING:
     from sparsepop.population.trial import MemberTrial
+
+_COLLAPSES = {"merge": COLLAPSE, "superpose": FAR_APART}
 
 
 def begun(trial: MemberTrial) -> bool:
@@ -28,13 +31,17 @@ def follows(trial: MemberTrial) -> bool:
 
 
 def given(trial: MemberTrial, snapshot: Snapshot) -> State | None:
-    """What the others may want of a state that is just saved: all of it, or where rounds are merged only the
-    member's partition, packed, and nothing between the rounds.
+    """What the others may want of a state that is just saved: all of it, or where rounds are merged what goes
+    into the merge, packed, and nothing between the rounds.
     """
     rounds = trial.job.rounds
     if rounds is None or snapshot.generation == rounds.start:
         return snapshot.state
-    return parcel(trial.member, rounds.search.rest) if rounds.end_with(snapshot.generation) else None
+    if not rounds.end_with(snapshot.generation):
+        return None
+    if isinstance(rounds, PartitionRounds):
+        return parcel(trial.member, rounds.search.rest)
+    return pack(snapshot.state)
 
 
 def stored(trial: MemberTrial, assignment: Assignment) -> State | None:
@@ -93,8 +100,9 @@ def take_merged(trial: MemberTrial, assignment: Assignment, state: State | None)
     if not going:
         trial.record_status("started")
     shared = overlap(masks, trial.member.masks.tensors) if masks else None
-    trial.event("merge", message=assignment.reason, overlap=shared, numbers=numbers)
+    event = trial.job.rounds.event if trial.job.rounds is not None else ""
+    trial.event(event, message=assignment.reason, overlap=shared, numbers=numbers)
     if numbers["collapsed"]:
-        trial.event("collapse", message=COLLAPSE, numbers=numbers)
+        trial.event("collapse", message=_COLLAPSES[event], numbers=numbers)
     if trial.ended:
         trial.record_status("merged")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from sparsepop.experiment import Experiment, PartitionParallel
+from collections.abc import Sequence
+
+from sparsepop.experiment import Experiment, PartitionParallel, SuperposeParallel
 from sparsepop.merge import agreed
-from sparsepop.population.rounds import Rounds
+from sparsepop.population.rounds import PartitionRounds, Rounds
+from sparsepop.population.superpositions import Superpositions
+from sparsepop.recipe import Recipe
 from sparsepop.schedule import Phases
 
 
@@ -13,14 +17,18 @@ def rounds_of(experiment: Experiment) -> Rounds | None:
     fit together, or rounds are no generations, or not the same in all groups.
     """
     search = experiment.search
-    if not isinstance(search, PartitionParallel):
-        return None
+    if isinstance(search, PartitionParallel):
+        return _partition_rounds(experiment, search)
+    return _superpositions(experiment, search) if isinstance(search, SuperposeParallel) else None
+
+
+def _partition_rounds(experiment: Experiment, search: PartitionParallel) -> PartitionRounds:
     recipes = [experiment.recipe(dict(start.hp)) for start in experiment.starts()]
     found = {agreed(recipes[i : i + search.parts]) for i in range(0, len(recipes), search.parts)}
     if len(found) > 1:
         raise ValueError("the groups differ in their rounds: keep what decides them out of the space")
     (phases,) = found
-    return Rounds(search, *_in_generations(phases, experiment.generation))
+    return PartitionRounds(search, *_in_generations(phases, experiment.generation))
 
 
 def _in_generations(phases: Phases, generation: int) -> tuple[int, int]:
@@ -32,3 +40,37 @@ def _in_generations(phases: Phases, generation: int) -> tuple[int, int]:
         )
     start = begin // generation
     return start, start + count
+
+
+def _superpositions(experiment: Experiment, search: SuperposeParallel) -> Superpositions:
+    starts, length = experiment.starts(), experiment.generation
+    recipes = [experiment.recipe(dict(start.hp)) for start in starts]
+    begin = -1 if search.common is None else search.common
+    steps = [step for step in range(max(begin, 0) + 1, recipes[0].steps) if search.due(step)]
+    if not steps:
+        raise ValueError(
+            f"at={search.at} names no step between the start of all members and the last step "
+            f"{recipes[0].steps}: superpose earlier, or train longer"
+        )
+    if odd := [step for step in (*steps, max(begin, 0)) if step % length]:
+        raise ValueError(f"step {odd[0]} ends no generation of {length} steps: exchange at multiples")
+    _check_averages(recipes, steps)
+    ends = tuple(step // length for step in steps)
+    start = begin // length
+    return Superpositions(search, ends, start, experiment.mode, {each.member: each.hp for each in starts})
+
+
+def _check_averages(recipes: Sequence[Recipe], steps: Sequence[int]) -> None:
+    """ValueError where the members' networks have no average, or one that would not suit all of them."""
+    for recipe in recipes:
+        if soft := [type(method).__name__ for method in recipe.methods if method.soft]:
+            raise ValueError(
+                f"{soft[0]} only observes its masks, and an average needs masks that hold: drop it"
+            )
+    for step in steps:
+        densities = sorted({recipe.density_at(step) for recipe in recipes})
+        if len(densities) > 1:
+            raise ValueError(
+                f"members differ in their densities after step {step} ({densities[0]}, {densities[1]}): keep "
+                "what decides them out of the space"
+            )

@@ -23,8 +23,8 @@ Folder: TypeAlias = "str | Path | Storage"  # where an experiment lies
 NOTE = "experiment.json"  # in an experiment: what it is
 COMMAND = "command.txt"  # in an experiment: the command that last trained it
 _LISTINGS = 3
-# an attempt starts with the exchange after the state that it goes on from
-_OF_EXCHANGES = ("exploit", "lost")
+# an attempt starts with the exchange after the state that it goes on from, and what the next step grows
+_REPEATED = ("exploit", "lost", "start", "merge", "superpose", "grow")
 _ORDER = ("member", "step", "attempt", "time")
 
 
@@ -72,7 +72,7 @@ def read(experiment: Folder, table: str, *, superseded: bool = False) -> pd.Data
     if table == "members":
         newest = rows.sort_values(["attempt", "time"], kind="stable").groupby("member").tail(1)
         return newest.sort_values("member").reset_index(drop=True)
-    again = rows["kind"].isin(_OF_EXCHANGES) if table == "events" else False
+    again = rows["kind"].isin(_REPEATED) if table == "events" else False
     return current(rows, _rows(storage, "members"), again=again)
 
 

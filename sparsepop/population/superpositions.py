@@ -1,0 +1,107 @@
+"""When a population is superposed while its members train, and who takes the superposed network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sparsepop.experiment import SuperposeParallel
+from sparsepop.population.messages import Assignment, Post, go_on
+from sparsepop.population.rounds import Merge, Outcome, common_start, ready
+from sparsepop.population.standings import alive, merit
+
+
+@dataclass(frozen=True)
+class Superpositions:
+    """Rounds of a whole population, one group, that end with the generations `ends`.
+
+    `start`: the generation after which all start from the first member's state, with the hyperparameters of
+    `hps` (by member); -1: everybody starts on its own. `mode`: whether high scores are good (max) or low
+    ones.
+    """
+
+    search: SuperposeParallel
+    ends: tuple[int, ...]
+    start: int
+    mode: str
+    hps: Mapping[int, dict[str, Any]]
+    event: str = "superpose"
+    patient: bool = False
+
+    def group_of(self, member: int) -> int:
+        return 0
+
+    def members_of(self, group: int) -> range:
+        return range(self.search.members)
+
+    def leader_of(self, member: int) -> int:
+        return member if self.start < 0 else 0
+
+    def end_with(self, generation: int) -> bool:
+        return generation in self.ends
+
+    def at_once(self, post: Post) -> list[Assignment]:
+        if self.end_with(post.generation):
+            return []
+        if post.generation != self.start:
+            return [go_on(post)]
+        others = {member: hp for member, hp in self.hps.items() if member != post.member}
+        return [go_on(post), *common_start(post, others)]
+
+    def mergeable(
+        self,
+        group: int,
+        generation: int,
+        posts: Mapping[int, Post],
+        gone: Collection[int],
+        lost: Collection[int],
+    ) -> Merge | None:
+        """Worst first, those that have diverged before all others: the best one is the newest to a moving
+        average, and what cannot be averaged is its.
+        """
+        merge = ready(self.members_of(group), group, generation, posts, gone)
+        if merge is None:
+            return None
+        ranked = sorted(merge.posts, key=lambda post: (merit(post, self.mode), -post.member))
+        return replace(merge, posts=tuple(ranked))
+
+    def after(self, merge: Merge, outcome: Outcome, running: Collection[int]) -> list[Assignment]:
+        """Those who take the superposed network keep their own hyperparameters; the others go on."""
+        takers = self._takers(merge)
+        payer = min(takers, default=0)
+        decided = [
+            Assignment(
+                post.member,
+                merge.generation,
+                None,
+                post.hp,
+                None,
+                f"{len(averaged(merge))} networks superposed after step {post.step}",
+                group=merge.group,
+                numbers=outcome.numbers_of(post.member, payer),
+            )
+            if post.member in takers
+            else go_on(post)
+            for post in merge.posts
+        ]
+        return sorted(decided, key=lambda each: each.member)
+
+    def without(self, member: int) -> str:
+        return (
+            f"member {member} has failed for good, and all were to start from its state: run the same "
+            "command again"
+        )
+
+    def _takers(self, merge: Merge) -> set[int]:
+        posts = merge.posts
+        if self.search.share == "all":
+            return {post.member for post in posts}
+        count = max(1, math.floor(self.search.quantile * len(posts) + 1e-9))
+        return {post.member for post in posts[:count]} | {post.member for post in posts if not alive(post)}
+
+
+def averaged(merge: Merge) -> list[Post]:
+    """The posts of those whose networks are averaged: nobody who has diverged, unless all have."""
+    return [post for post in merge.posts if alive(post)] or list(merge.posts)
