@@ -121,12 +121,7 @@ class PBT:
     def __post_init__(self) -> None:
         _freeze_space(self)
         _whole("members", self.members, 1)
-        if not _number(self.quantile) or not 0 < self.quantile <= 0.5:
-            raise ValueError(
-                f"quantile={self.quantile!r} is outside (0, 0.5]: top and bottom must not overlap"
-            )
-        if not _number(self.resample) or not 0 <= self.resample <= 1:
-            raise ValueError(f"resample={self.resample!r} is no probability: use a number from 0 to 1")
+        _check_exploits(self.quantile, self.resample)
         _check_known("selection", self.selection, SELECTIONS)
         object.__setattr__(self, "factors", tuple(self.factors))
         check_factors(self.factors)
@@ -156,6 +151,11 @@ class PartitionParallel:
     that is killed in mid-round: trained `again` from the round's begin (and nobody goes on without it), or
     the old one is kept (`keep`) when the others are done first. `fine_tune`: who goes on after the last
     round, the first member (the paper) or all of them.
+
+    With a `quantile`, groups are compared between rounds as members are under `PBT`, by the scores of their
+    merged networks: all members of a group of the worst quantile take over the merged network of one of the
+    best, and its hyperparameters, explored (`resample`, `factors`), alike. All groups then wait for each
+    other where a round ends, but after the last. None: nobody is compared.
     """
 
     parts: int
@@ -165,6 +165,9 @@ class PartitionParallel:
     batches: int = 16
     lost: str = "again"
     fine_tune: str = "first"
+    quantile: float | None = None
+    resample: float = 0.25
+    factors: Sequence[float] = FACTORS
 
     def __post_init__(self) -> None:
         _freeze_space(self)
@@ -175,6 +178,15 @@ class PartitionParallel:
             raise ValueError(f"space names {PARTITION!r}, which every member has already: leave it out")
         for name, known in (("rest", RESTS), ("lost", LOST), ("fine_tune", FINE_TUNE)):
             _check_known(name, getattr(self, name), known)
+        if self.quantile is not None:
+            _check_exploits(self.quantile, self.resample)
+            if self.groups < 2 or not self.space:
+                raise ValueError(
+                    f"quantile={self.quantile!r} with groups={self.groups} and {len(self.space)} "
+                    "hyperparameter(s): use at least 2 groups and a space, or quantile=None"
+                )
+        object.__setattr__(self, "factors", tuple(self.factors))
+        check_factors(self.factors)
 
     @property
     def members(self) -> int:
@@ -228,8 +240,7 @@ class SuperposeParallel:
         if not isinstance(self.at, Every):
             object.__setattr__(self, "at", tuple(_listed(self.at)))
         for name, known in (("average", AVERAGES), ("scope", SCOPES), ("share", SHARES)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name}={getattr(self, name)!r}: use one of {', '.join(known)}")
+            _check_known(name, getattr(self, name), known)
         for name in ("factor", "quantile"):
             if not _number(getattr(self, name)) or not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)!r} is outside (0, 1]: it is a share")
@@ -350,6 +361,13 @@ def _sampled(space: Mapping[str, Domain], members: int, seed: int) -> list[Start
         Start(member, own, sample(space, stable_rng("start", seed, member)))
         for member, own in enumerate(seeds)
     ]
+
+
+def _check_exploits(quantile: Any, resample: Any) -> None:
+    if not _number(quantile) or not 0 < quantile <= 0.5:
+        raise ValueError(f"quantile={quantile!r} is outside (0, 0.5]: top and bottom must not overlap")
+    if not _number(resample) or not 0 <= resample <= 1:
+        raise ValueError(f"resample={resample!r} is no probability: use a number from 0 to 1")
 
 
 def _check_maker(name: str, value: Any) -> None:

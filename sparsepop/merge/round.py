@@ -54,6 +54,7 @@ class Round:
             "members": self.members_accuracy,
             "dense": self.dense.accuracy,
             "merged": self.merged.accuracy,
+            "merged_loss": self.merged.loss,
             "changed": self.changed,
             "collapsed": float(self.collapsed),
             "bytes_up": float(sum(self.bytes_up)),

@@ -58,6 +58,9 @@ class Board:
         self._released: set[StateKey] = set()
         self._lost: set[StateKey] = set()
         self._merged: dict[int, Assignment] = {}  # the newest of each member
+        self._ended: dict[
+            tuple[int, int], tuple[Merge, Outcome]
+        ] = {}  # merged, not yet compared, by merge.key
         self._read()
 
     def post(self, post: Post) -> None:
@@ -138,17 +141,22 @@ class Board:
             return None
         members = rounds.members_of(group := rounds.group_of(member))
         generation = max(self.newest(each) for each in members)
-        if not rounds.end_with(generation) or self._is_merged(rounds, group, generation):
+        ended = (group, generation) in self._ended or self._is_merged(rounds, group, generation)
+        if ended or not rounds.end_with(generation):
             return None
         gone = [each for each in members if each not in self.running]
         lost = [each for each in members if (each, generation) in self._lost]
         return rounds.mergeable(group, generation, self._posts[generation], gone, lost)
 
-    def merged(self, merge: Merge, outcome: Outcome) -> tuple[str, list[Assignment]]:
-        """What a merge decides, with its journal entry: `journal`, then `enter`."""
+    def merged(self, merge: Merge, outcome: Outcome) -> list[tuple[str, list[Assignment]]]:
+        """What a merge decides, by journal entry: `journal`, then `enter`. Nothing where its group is yet to
+        be compared with others.
+        """
         assert self.rounds is not None
-        decided = self.rounds.after(merge, outcome, self.running)
-        return f"g{merge.generation:04d}-p{merge.group:04d}", decided
+        if not self.rounds.compared(merge.generation):
+            return [self._alone(self.rounds, merge, outcome)]
+        self._ended[merge.key] = merge, outcome
+        return self._compared(self.rounds, merge.generation)
 
     def lose(self, member: int, generation: int) -> None:
         """Note that `member` was killed within `generation`: its group may be done before it comes back."""
@@ -177,6 +185,9 @@ class Board:
 
     def ripe(self) -> list[tuple[str, list[Assignment]]]:
         """What can be decided without anybody's post, for somebody has retired: `journal`, then `enter`."""
+        if self.rounds is not None:
+            rounds, generations = self.rounds, sorted({generation for _, generation in self._ended})
+            return [entry for generation in generations for entry in self._compared(rounds, generation)]
         return [
             entry
             for generation in sorted(set(self._posts) - self._decided)
@@ -203,6 +214,29 @@ class Board:
             return []
         decided = rules.synchronous(list(posted.values()), mode=self._standings.mode, **self._settings())
         return [(f"g{generation:04d}", list(decided.values()))]
+
+    def _alone(self, rounds: Rounds, merge: Merge, outcome: Outcome) -> tuple[str, list[Assignment]]:
+        return f"g{merge.generation:04d}-p{merge.group:04d}", rounds.after(merge, outcome, self.running)
+
+    def _compared(self, rounds: Rounds, generation: int) -> list[tuple[str, list[Assignment]]]:
+        """What is decided once all groups have ended a round, but for those that never will."""
+        ended = {
+            group: each
+            for (group, when), each in sorted(self._ended.items(), key=lambda entry: entry[0])
+            if when == generation and not self._is_merged(rounds, group, when)
+        }
+        if self.settled(generation):  # by those that did not wait for a group with somebody missing
+            return [self._alone(rounds, *each) for each in ended.values()]
+        groups = {rounds.group_of(member) for member in self.running}
+        if not ended or any(self._ends(rounds, group, generation) for group in groups - ended.keys()):
+            return []
+        return [(f"g{generation:04d}", rounds.together(list(ended.values()), self.running))]
+
+    def _ends(self, rounds: Rounds, group: int, generation: int) -> bool:
+        """Whether a group that has not ended a round yet will."""
+        posted = self._posts[generation]
+        whole = all(each in self.running or each in posted for each in rounds.members_of(group))
+        return whole or not rounds.patient
 
     def _is_merged(self, rounds: Rounds, group: int, generation: int) -> bool:
         """Whether a round of a group is over."""

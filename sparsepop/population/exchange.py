@@ -133,7 +133,9 @@ class Exchange:
         sent = [self._references.get((post.member, post.generation), []) for post in merge.posts]
         outcome, reference = await merger(merge, sent)
         self._merged[merge.key] = reference
-        await self._announce(*self._board.merged(merge, outcome))
+        async with self._settling:  # groups that are compared are decided by the last one's merge
+            for tag, decided in self._board.merged(merge, outcome):
+                await self._announce(tag, decided)
         old = merge.generation - MERGED
         for group, generation in list(self._merged):
             if group == merge.group and generation <= old:

@@ -105,7 +105,9 @@ def _check_harvest(experiment: Experiment, recipes: Iterable[Recipe]) -> None:
 
 def unlike(experiment: Experiment, recipes: Iterable[Recipe]) -> str | None:
     """Why the members of a population cannot be compared, or None when they can, or never are."""
-    if not isinstance(experiment.search, PBT | SuperposeParallel):
+    search = experiment.search
+    groups = isinstance(search, PartitionParallel) and search.quantile is not None
+    if not groups and not isinstance(search, PBT | SuperposeParallel):
         return None
     for name in ("steps", "density", "model", "keep_dense", "methods"):
         values = sorted({_shared(recipe, name) for recipe in recipes})

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from sparsepop.experiment import PARTITION, PartitionParallel
 from sparsepop.population.messages import Assignment, Post, go_on
+from sparsepop.population.rules import synchronous
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,12 @@ class Rounds(Protocol):
     def after(self, merge: Merge, outcome: Outcome, running: Collection[int]) -> list[Assignment]:
         """What the members of the group do after a merge."""
 
+    def compared(self, generation: int) -> bool:
+        """Whether groups are compared at the end of this round, so that all of them wait for each other."""
+
+    def together(self, ended: Sequence[tuple[Merge, Outcome]], running: Collection[int]) -> list[Assignment]:
+        """What the members of all these groups do after a round at whose end groups are compared."""
+
     def without(self, member: int) -> str:
         """What to do about `member`, who has failed for good and is missed."""
 
@@ -89,12 +96,16 @@ class Rounds(Protocol):
 @dataclass(frozen=True)
 class PartitionRounds:
     """Rounds of parallel grow-and-prune: the first begins after the generation `start` (0: at once), the last
-    ends with the generation `last`, and each generation between is one.
+    ends with the generation `last`, and each generation between is one. Where groups are compared, `score`
+    names the number of a merge by which, `mode` says whether it is to be high (max) or low.
     """
 
     search: PartitionParallel
     start: int
     last: int
+    score: str = "merged"
+    mode: str = "max"
+    seed: int = 0
     event: str = "merge"
 
     @property
@@ -160,6 +171,41 @@ class PartitionRounds:
             )
             for number, member in enumerate(members)
         ]
+
+    def compared(self, generation: int) -> bool:
+        # after the last round there is nothing left to search
+        return self.search.quantile is not None and generation < self.last
+
+    def together(self, ended: Sequence[tuple[Merge, Outcome]], running: Collection[int]) -> list[Assignment]:
+        """Groups decide as members of PBT do: all members of one that loses take over the winner's merged
+        network, and the same explored hyperparameters.
+        """
+        settings = {name: getattr(self.search, name) for name in ("space", "quantile", "resample", "factors")}
+        posts = [self._post_of(merge, outcome) for merge, outcome in ended]
+        decided = synchronous(posts, mode=self.mode, seed=self.seed, **settings)
+        return [
+            self._exploit(each, decided[merge.group])
+            for merge, outcome in ended
+            for each in self.after(merge, outcome, running)
+        ]
+
+    def _post_of(self, merge: Merge, outcome: Outcome) -> Post:
+        """What a group would post, were it a member: all groups are merged to the same density."""
+        hp = {name: value for name, value in merge.posts[0].hp.items() if name != PARTITION}
+        return Post(merge.group, merge.generation, outcome.numbers[self.score], 0.0, hp, merge.posts[0].step)
+
+    def _exploit(self, own: Assignment, of_group: Assignment) -> Assignment:
+        if of_group.donor is None:
+            return own
+        part = own.hp[PARTITION]
+        return replace(
+            own,
+            donor=self.members_of(of_group.donor)[part],
+            donor_generation=own.generation,
+            hp={**of_group.hp, PARTITION: part},
+            group=of_group.donor,
+            reason=f"{own.reason}; group {of_group.donor} is better",
+        )
 
     def without(self, member: int) -> str:
         return (

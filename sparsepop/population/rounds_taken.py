@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
+from sparsepop.describe import to_json
 from sparsepop.member import State
 from sparsepop.merge import COLLAPSE, FAR_APART, pack, parcel, unpack
 from sparsepop.overlaps import overlap
@@ -48,9 +51,9 @@ def stored(trial: MemberTrial, assignment: Assignment) -> State | None:
     """What the member is to take, from storage; None where it goes on as it is, or no further. DamagedState
     or FileNotFoundError when it is not there: without it the member has no place in its group.
     """
-    if assignment.source is not None:
-        return trial.read_state(*assignment.source).state
-    if assignment.group is None or (assignment.ends and begun(trial)):
+    if assignment.group is None:
+        return None if assignment.source is None else trial.read_state(*assignment.source).state
+    if assignment.ends and begun(trial):
         return None
     path = merged_path(assignment.group, assignment.generation)
     try:
@@ -87,7 +90,7 @@ def take_merged(trial: MemberTrial, assignment: Assignment, state: State | None)
     """Go on from the merged network, or end where another member does."""
     numbers = dict(assignment.numbers)
     going = begun(trial)
-    masks = trial.member.masks.tensors if going else {}
+    masks, hp = (trial.member.masks.tensors if going else {}), trial.hp
     seconds = trial.member.seconds if going else 0.0
     trial.generation, trial.hp = assignment.generation, dict(assignment.hp)
     trial.spent_flops += numbers.pop("flops")
@@ -104,5 +107,22 @@ def take_merged(trial: MemberTrial, assignment: Assignment, state: State | None)
     trial.event(event, message=assignment.reason, overlap=shared, numbers=numbers)
     if numbers["collapsed"]:
         trial.event("collapse", message=_COLLAPSES[event], numbers=numbers)
+    if assignment.donor is not None:
+        _tell_exploit(trial, assignment, hp, shared)
     if trial.ended:
         trial.record_status("merged")
+
+
+def _tell_exploit(
+    trial: MemberTrial, assignment: Assignment, hp: Mapping[str, Any], shared: float | None
+) -> None:
+    """What was merged is another group's: its network has its own history, which the tables know."""
+    trial.donor, trial.lineage = assignment.donor, None
+    trial.event(
+        "exploit",
+        donor=assignment.donor,
+        hp_before=json.dumps(to_json(hp)),
+        hp_after=json.dumps(to_json(trial.hp)),
+        overlap=shared,
+        message=assignment.reason,
+    )

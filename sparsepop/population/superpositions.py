@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -87,6 +87,12 @@ class Superpositions:
             for post in merge.posts
         ]
         return sorted(decided, key=lambda each: each.member)
+
+    def compared(self, generation: int) -> bool:
+        return False
+
+    def together(self, ended: Sequence[tuple[Merge, Outcome]], running: Collection[int]) -> list[Assignment]:
+        return [each for merge, outcome in ended for each in self.after(merge, outcome, running)]
 
     def without(self, member: int) -> str:
         return (

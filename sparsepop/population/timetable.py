@@ -11,6 +11,8 @@ from sparsepop.population.superpositions import Superpositions
 from sparsepop.recipe import Recipe
 from sparsepop.schedule import Phases
 
+_SCORES = {"validation_accuracy": "merged", "validation_loss": "merged_loss"}  # numbers of a merge
+
 
 def rounds_of(experiment: Experiment) -> Rounds | None:
     """The rounds in generations; None where nothing is merged. ValueError where the recipes of a group do not
@@ -28,7 +30,17 @@ def _partition_rounds(experiment: Experiment, search: PartitionParallel) -> Part
     if len(found) > 1:
         raise ValueError("the groups differ in their rounds: keep what decides them out of the space")
     (phases,) = found
-    return PartitionRounds(search, *_in_generations(phases, experiment.generation))
+    start, last = _in_generations(phases, experiment.generation)
+    if search.quantile is None:
+        return PartitionRounds(search, start, last)
+    if experiment.score not in _SCORES:
+        raise ValueError(
+            f"groups are compared by their merged networks, which have no {experiment.score!r}: score by "
+            f"{' or '.join(_SCORES)}, or leave quantile out"
+        )
+    if last - start < 2:
+        raise ValueError("groups are compared between rounds, and there is one alone: make it two, or more")
+    return PartitionRounds(search, start, last, _SCORES[experiment.score], experiment.mode, experiment.seed)
 
 
 def _in_generations(phases: Phases, generation: int) -> tuple[int, int]:

@@ -111,9 +111,9 @@ def advance(board: Board) -> list[tuple[int, int]]:
     leaders = sorted({board.rounds.leader_of(member) for member in board.running})
     merges = [merge for leader in leaders if (merge := board.merge(leader)) is not None]
     for merge in merges:
-        tag, decided = board.merged(merge, OUTCOME)
-        board.journal(tag, decided)
-        board.enter(decided)
+        for tag, decided in board.merged(merge, OUTCOME):
+            board.journal(tag, decided)
+            board.enter(decided)
     return [merge.key for merge in merges]
 
 

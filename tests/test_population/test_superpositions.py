@@ -124,9 +124,9 @@ def superpose(board: Board) -> list[tuple[int, int]]:
     merge = board.merge(0)
     if merge is None:
         return []
-    tag, decided = board.merged(merge, OUTCOME)
-    board.journal(tag, decided)
-    board.enter(decided)
+    for tag, decided in board.merged(merge, OUTCOME):
+        board.journal(tag, decided)
+        board.enter(decided)
     return [merge.key]
 
 
