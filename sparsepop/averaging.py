@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from sparsepop.experiment import AVERAGES, SCOPES
 from sparsepop.masks import spare_largest, top_mask, top_masks
+from sparsepop.search.merged import AVERAGES, SCOPES
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 

@@ -28,8 +28,8 @@ from sparsepop.experiment import (
     Sampled,
     SuperposeParallel,
     Tuned,
-    member_seeds,
 )
+from sparsepop.search.start import member_seeds
 from sparsepop.space import Choice, Domain, Integers, LogUniform
 
 SPACE: dict[str, Domain] = {"lr": LogUniform(1e-3, 1), "cycle": Integers(1, 9)}

@@ -21,7 +21,8 @@ MODULES = {
 # A unit (module or folder) imports units of lower levels; within a folder, imports are free.
 LAYERS: list[set[str]] = [
     {"__init__", "schedule", "seeds", "space", "budgets", "storage", "describe"},
-    {"experiment", "results"},
+    {"search", "results"},
+    {"experiment"},
     {"config", "figures"},
     {"report"},
     {"nn", "masks", "ledger", "data", "optim", "ranks", "bits", "outputs", "overlaps"},
@@ -36,7 +37,7 @@ LAYERS: list[set[str]] = [
     {"run"},
 ]
 LEVELS = {unit: level for level, units in enumerate(LAYERS) for unit in units}
-STDLIB_ONLY = {"schedule", "seeds", "space", "budgets", "describe", "experiment", "config"}
+STDLIB_ONLY = {"search", "schedule", "seeds", "space", "budgets", "describe", "experiment", "config"}
 FIRST_WITH_TORCH, FIRST_WITH_RAY = LEVELS["nn"], LEVELS["population"]
 ALSO = {"tickets": {"pandas"}, "ensemble": {"pandas"}, "superpose": {"pandas", "rich"}}
 PURE = {

@@ -15,10 +15,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from sparsepop.experiment import PBT, SELECTIONS, Grid, Sampled
+from sparsepop.experiment import PBT, Grid, Sampled
 from sparsepop.population.messages import Assignment, Post, plain, revive
 from sparsepop.population.rules import asynchronous, impossible, synchronous
 from sparsepop.population.standings import Standings
+from sparsepop.search.pbt import SELECTIONS
 from sparsepop.space import Choice, Domain, Integers, LogUniform, Uniform, sample
 
 SPACE: dict[str, Domain] = {

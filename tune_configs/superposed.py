@@ -15,26 +15,22 @@ MODELS = {"mnist": "lenet-300-100", "digits": "lenet-300-100", "cifar10": "resne
 
 
 def experiment(
-    data: str = "digits",
-    density: float = 0.1,
-    epochs: int = 60,
-    members: int = 4,
-    every: int = 5,
-    share: str = "all",
-    smoke: bool = False,
+    data: str = "digits", density: float = 0.1, epochs: int = 60, share: str = "all", smoke: bool = False
 ) -> Experiment:
-    """A third of the run is trained once for all; then all are superposed every few epochs, until a sixth of
-    the run is left. --smoke: two members, twelve epochs, two superpositions."""
-    epochs, members, every = (12, 2, 3) if smoke else (epochs, members, every)
+    """A third of the run is trained once for all; then all four are superposed every five epochs, until a
+    sixth of the run is left. --smoke: two members, twelve epochs, two superpositions."""
+    epochs, members, every = (12, 2, 3) if smoke else (epochs, 4, 5)
     length = every * open_data(data).steps_per_epoch(128)
     ends = epochs // every
     common, last = ends // 3 * length, (ends - max(1, ends // 6)) * length
-    steps, model = ends * length, MODELS.get(PurePath(data).name, "wrn-10-1")
+    steps, name = ends * length, PurePath(data).name
 
     def recipe(hp: dict[str, Any]) -> Recipe:
         optimizer = SGD(Cosine(hp["lr"], 0.0, steps), weight_decay=5e-4)
-        return Recipe(model, steps, rigl(density, steps, interval=length // 5), optimizer)
+        return Recipe(
+            MODELS.get(name, "wrn-10-1"), steps, rigl(density, steps, interval=length // 5), optimizer
+        )
 
     at = Every(length, common + length, last)
     search = SuperposeParallel({"lr": LogUniform(0.03, 0.2)}, members, at, common, share=share)
-    return Experiment("superposed", recipe, data, search, generation=length)
+    return Experiment(f"superposed-{name}", recipe, data, search, generation=length)

@@ -4,7 +4,7 @@ superposition.
 
 from sparsepop.merge.agreement import agreed
 from sparsepop.merge.combine import join, part_of
-from sparsepop.merge.owners import RESTS, owners_of
+from sparsepop.merge.owners import owners_of
 from sparsepop.merge.parcel import merged_parcel, pack, parcel, unpack, weight_of
 from sparsepop.merge.round import COLLAPSE, Round, end_round
 from sparsepop.merge.simulate import simulate
@@ -14,7 +14,6 @@ from sparsepop.merge.superposition import FAR_APART, Superposition, superpose_st
 __all__ = [
     "COLLAPSE",
     "FAR_APART",
-    "RESTS",
     "Round",
     "Superposition",
     "agreed",

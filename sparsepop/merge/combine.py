@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sparsepop.member import State
-from sparsepop.merge.owners import RESTS
+from sparsepop.search.merged import RESTS
 
 _MEANT = ("model", "optimizer")
 

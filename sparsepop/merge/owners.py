@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torch import nn
 
-from sparsepop.experiment import RESTS as RESTS
 from sparsepop.ledger import LAYERS
 from sparsepop.methods.partition import Groups
 

@@ -278,7 +278,7 @@ class Board:
                 needed.add(each.source)
         return needed
 
-    def _start_of(self, member: int) -> set[State]:
+    def _start_of(self, member: int) -> set[StateKey]:
         """The state that `member` is still to start from: its leader may be far beyond it by then."""
         found = self.decisions.get((member, self.rounds.start)) if self.rounds is not None else None
         return {found.source} if found is not None and found.source is not None else set()

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sparsepop.experiment import PBT, SELECTIONS
+from sparsepop.experiment import PBT
 from sparsepop.population.board import Board, Terms, welcome
 from sparsepop.population.exchange import Exchange
 from sparsepop.population.messages import Post
 from sparsepop.population.states import StateFiles
+from sparsepop.search.pbt import SELECTIONS
 from sparsepop.space import LogUniform
 from sparsepop.storage import Storage
 
