@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from sparsepop.masks import spare_largest, top_mask, top_masks
+from sparsepop.ranks import unsynchronised
 from sparsepop.search.merged import AVERAGES, SCOPES
+
+if TYPE_CHECKING:
+    from sparsepop.member import Member
+    from sparsepop.methods.base import Batches
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
@@ -111,6 +117,19 @@ def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
         model.train(training)
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
+
+
+def recalibrate_member(member: Member, data: Batches, batches: int, seed: int = 0) -> None:
+    """`recalibrate` on the first `batches` training batches of `seed`, whole on every rank: whoever does it
+    comes to the same. Books the forward passes.
+    """
+    recipe = member.recipe
+    if batches < 1 or not has_statistics(member.model):
+        return
+    images = (data.batch(seed, step, recipe.batch, augment=recipe.augment)[0] for step in range(batches))
+    with member.autocast(), unsynchronised(member.model):
+        recalibrate(member.model, map(member.prepare, images))
+    member.train_flops += member.forward_flops * recipe.batch * batches
 
 
 def _norms(model: nn.Module) -> list[nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm]:

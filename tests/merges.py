@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from sparsepop.averaging import recalibrate_member
 from sparsepop.member import Member, State, Task
-from sparsepop.merge import join, owners_of, part_of, recalibrate
+from sparsepop.merge import join, owners_of, part_of
 from sparsepop.methods.base import Batches
 from sparsepop.methods.partition_grow import growth_of
 from sparsepop.recipe import Recipe
@@ -31,5 +32,5 @@ def merge(
     member = gather(recipe, task, states)
     growth_of(recipe).conclude(member)
     if data is not None:
-        recalibrate(member, data, batches)
+        recalibrate_member(member, data, batches)
     return member.state()

@@ -14,6 +14,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor, nn
 
+from sparsepop.averaging import recalibrate_member
 from sparsepop.masks import prunable_names
 from sparsepop.member import Member, State
 from sparsepop.merge import (
@@ -24,7 +25,6 @@ from sparsepop.merge import (
     pack,
     parcel,
     part_of,
-    recalibrate,
     simulate,
     unpack,
     weight_of,
@@ -245,7 +245,7 @@ def test_statistics_are_the_averages_over_the_batches() -> None:
     expected = torch.stack([output.mean((0, 2, 3)) for output in outputs]).mean(0)
     spread = torch.stack([output.var((0, 2, 3)) for output in outputs]).mean(0)
     flops, momentum = member.train_flops, first.momentum
-    recalibrate(member, Toy(), 3)
+    recalibrate_member(member, Toy(), 3)
     torch.testing.assert_close(first.running_mean, expected)
     torch.testing.assert_close(first.running_var, spread)
     assert (first.momentum, int(first.num_batches_tracked)) == (momentum, 3)  # type: ignore[arg-type]
@@ -256,7 +256,7 @@ def test_statistics_are_the_averages_over_the_batches() -> None:
 def test_no_batches_leave_the_statistics_alone() -> None:
     member = run(Member.build(recipes()[0], 4, TASK), 2)
     before = {name: value.clone() for name, value in member.model.state_dict().items()}
-    recalibrate(member, Toy(), 0)
+    recalibrate_member(member, Toy(), 0)
     assert_same(dict(member.model.state_dict()), before)
 
 

@@ -8,7 +8,6 @@ from sparsepop.merge.owners import owners_of
 from sparsepop.merge.parcel import merged_parcel, pack, parcel, unpack, weight_of
 from sparsepop.merge.round import COLLAPSE, Round, end_round
 from sparsepop.merge.simulate import simulate
-from sparsepop.merge.statistics import recalibrate
 from sparsepop.merge.superposition import FAR_APART, Superposition, superpose_states
 
 __all__ = [
@@ -24,7 +23,6 @@ __all__ = [
     "pack",
     "parcel",
     "part_of",
-    "recalibrate",
     "simulate",
     "superpose_states",
     "unpack",

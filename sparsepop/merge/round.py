@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import torch
 
+from sparsepop.averaging import recalibrate_member
 from sparsepop.member import Member, State, Task
 from sparsepop.merge.combine import join
 from sparsepop.merge.parcel import merged_parcel, unpack, weight_of
-from sparsepop.merge.statistics import recalibrate
 from sparsepop.methods.base import Batches
 from sparsepop.methods.partition_grow import growth_of
 from sparsepop.outputs import Score, evaluate, own_part
@@ -84,7 +84,7 @@ def end_round(
     dense = evaluate(member, own_part(member, data, "validation"))
     before = member.train_flops
     growth_of(recipe).conclude(member)
-    recalibrate(member, data, batches)
+    recalibrate_member(member, data, batches)
     changes = [note.numbers["changed"] for note in member.take_notes() if note.kind == "prune"]
     return member, Round(
         step=member.step,

@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sparsepop.averaging import has_statistics, merge, prune_back, share_of
+from sparsepop.averaging import has_statistics, merge, prune_back, recalibrate_member, share_of
 from sparsepop.member import Member, State, Task
 from sparsepop.merge.round import COLLAPSED
-from sparsepop.merge.statistics import recalibrate
 from sparsepop.methods.base import Batches
 from sparsepop.outputs import evaluate, own_part
 from sparsepop.overlaps import density_of, occurrences, overlap, shared
@@ -97,7 +96,7 @@ def superpose_states(
     member.masks.set(_kept(member, mean.counts, scope), member.optimizer)
     pruned = recalibrated = _accuracy(member, data)
     if batches and has_statistics(member.model):
-        recalibrate(member, data, batches)
+        recalibrate_member(member, data, batches)
         recalibrated = _accuracy(member, data)
     return member, Superposition(
         step=member.step,

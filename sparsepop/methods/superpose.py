@@ -12,17 +12,15 @@ from torch import Tensor
 from sparsepop.averaging import (
     check_average,
     check_scope,
-    has_statistics,
     merge,
     prune_back,
-    recalibrate,
+    recalibrate_member,
     share_of,
 )
 from sparsepop.methods.base import Batches, Method
 from sparsepop.methods.cheap import CheapTicket, recall, remember
 from sparsepop.outputs import evaluate, own_part
 from sparsepop.overlaps import density_of, occurrences, overlap, shared
-from sparsepop.ranks import unsynchronised
 from sparsepop.schedule import TwoPhases
 
 if TYPE_CHECKING:
@@ -91,7 +89,7 @@ class Superpose(Method):
         member.masks.set(average.masks, member.optimizer)
         member.model.load_state_dict(average.state)
         numbers["pruned"] = _score(member, data)
-        self._recalibrate(member, data)
+        recalibrate_member(member, data, data.steps_per_epoch(member.recipe.batch), member.seed)
         numbers["recalibrated"] = _score(member, data)
         member.note("superpose", f"{len(scores)} tickets became one network{missing}", **numbers)
 
@@ -148,18 +146,6 @@ class Superpose(Method):
         overlaps = [overlap(one, other) for one, other in pairwise(masks)] or [1.0]
         known = {"union_density": density_of(found, member.masks.total), "overlap": _mean(overlaps)}
         return known | shared(found, final)
-
-    def _recalibrate(self, member: Member, data: Batches) -> None:
-        if not has_statistics(member.model):
-            return
-        recipe = member.recipe
-        steps = data.steps_per_epoch(recipe.batch)
-        batches = (
-            data.batch(member.seed, step, recipe.batch, augment=recipe.augment)[0] for step in range(steps)
-        )
-        with member.autocast(), unsynchronised(member.model):
-            recalibrate(member.model, map(member.prepare, batches))
-        member.train_flops += member.forward_flops * recipe.batch * steps
 
 
 def _merged(mean: CheapTicket | None, ticket: CheapTicket, share: float) -> CheapTicket:
