@@ -7,7 +7,6 @@ import hashlib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import combinations, pairwise
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -17,7 +16,7 @@ from sparsepop.results.table import rich_table
 from sparsepop.storage import Storage
 
 if TYPE_CHECKING:
-    from sparsepop.ensemble import Setting
+    from sparsepop.ensemble import Relations, Setting
     from sparsepop.tickets import DamagedTicket, Ticket, TicketStore
 
 BAD_INPUT = 2
@@ -55,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(flags: argparse.Namespace) -> None:
     storage = Storage(flags.experiment)
     # late, for a wrong path must not wait for torch
+    from sparsepop.ensemble import Relations
     from sparsepop.tickets import TicketStore
 
     store = TicketStore.of_experiment(storage)
@@ -62,7 +62,8 @@ def _run(flags: argparse.Namespace) -> None:
     beside = [store.read(store.find(prefix)) for prefix in flags.against]
     setting = _setting([*tickets, *beside], flags)
     # nothing is kept before all of it has worked
-    combined = [_made(how, tickets, setting, flags) for how in _ways(tickets, setting, flags)]
+    relations = Relations(setting, flags.split, flags.lines)
+    combined = [_made(how, tickets, relations, flags) for how in _ways(tickets, setting, flags)]
     alone = [Outcome("single", ticket.id, [ticket], [ticket]) for ticket in (*tickets, *beside)]
     rows = [_row(made, setting, flags) for made in (*alone, *combined)]
     for made, row in zip((*alone, *combined), rows, strict=True):
@@ -126,19 +127,19 @@ def _setting(tickets: Sequence[Ticket], flags: argparse.Namespace) -> Setting:
     return Setting(data, flags.device, batch, augment)
 
 
-def _made(how: str, tickets: Sequence[Ticket], setting: Setting, flags: argparse.Namespace) -> Outcome:
+def _made(how: str, tickets: Sequence[Ticket], relations: Relations, flags: argparse.Namespace) -> Outcome:
     from sparsepop.ensemble import combine
 
     if how == "vote":
         made = _voted(tickets)
     else:
         options = {"density": flags.density, "scope": flags.scope, "at": flags.at}
-        found = combine(tickets, setting, how, recalibrate=not flags.no_recalibrate, **options)
+        found = combine(tickets, relations.setting, how, recalibrate=not flags.no_recalibrate, **options)
         used = [ticket for ticket in tickets if ticket.id in found.ticket.provenance.parents]
         stages = ("union_density", "unpruned", "pruned", "recalibrated")
         numbers = {name: getattr(found, name) for name in stages}
         made = Outcome(how, found.ticket.id, used, [found.ticket], numbers)
-    return replace(made, numbers={**made.numbers, **_relations(made.used, setting, flags)})
+    return replace(made, numbers={**made.numbers, **relations.of(made.used)})
 
 
 def _voted(tickets: Sequence[Ticket]) -> Outcome:
@@ -156,26 +157,6 @@ def _row(made: Outcome, setting: Setting, flags: argparse.Namespace) -> dict[str
     known = {"network": name, "density": cost.alive / cost.prunable, "alive": cost.alive}
     known |= {"prunable": cost.prunable, "inference_flops": cost.inference_flops}
     return {**known, **asdict(quality), "disagreement": made.numbers.get("disagreement", 0.0)}
-
-
-def _relations(tickets: Sequence[Ticket], setting: Setting, flags: argparse.Namespace) -> dict[str, float]:
-    """How the tickets relate to each other: disagreement and overlap of all pairs, barriers on the way, and
-    the step up to which all were one network.
-    """
-    from sparsepop.ensemble import barrier, common_step, disagreement, line
-    from sparsepop.overlaps import overlap
-
-    numbers = {"disagreement": disagreement([setting.outputs(each, flags.split)[0] for each in tickets])}
-    if len(tickets) > 1 and all(ticket.provenance.lineage for ticket in tickets):
-        pairs = combinations((ticket.provenance for ticket in tickets), 2)
-        numbers["common_step"] = float(min(common_step(*pair) for pair in pairs))
-    alike = len({(ticket.model, ticket.shape, ticket.classes) for ticket in tickets}) == 1
-    if alike and len(tickets) > 1:
-        overlaps = [overlap(one.masks, other.masks) for one, other in combinations(tickets, 2)]
-        numbers["overlap"] = sum(overlaps) / len(overlaps)
-        if flags.lines:
-            numbers["barrier"] = max(barrier(line(*pair, setting)) for pair in pairwise(tickets))
-    return numbers
 
 
 def _record(storage: Storage, made: Outcome, row: Mapping[str, Any], split: str) -> None:

@@ -6,6 +6,7 @@ from sparsepop.ensemble.frames import lines, overlaps, reliability
 from sparsepop.ensemble.kin import common_step, nearest
 from sparsepop.ensemble.lines import Point, barrier, interpolate, line
 from sparsepop.ensemble.quality import Quality, assess, disagreement, fit_temperature
+from sparsepop.ensemble.relations import Relations
 from sparsepop.ensemble.setting import Setting
 from sparsepop.ensemble.soups import Superposed, greedy, same_mask, superpose
 from sparsepop.ensemble.vote import Vote, vote
@@ -15,6 +16,7 @@ __all__ = [
     "Cost",
     "Point",
     "Quality",
+    "Relations",
     "Setting",
     "Superposed",
     "Vote",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
@@ -17,7 +17,8 @@ class Setting:
     """Where and on what networks of tickets run: `data`, and the `device` that it is on.
 
     `batch`, `augment` and `seed` choose the epoch of training batches for BatchNorm's statistics; `size` is
-    the evaluation batch. Networks run in their own precision (float32 as a rule), without autocast.
+    the evaluation batch. Networks run in their own precision (float32 as a rule), without autocast; what a
+    ticket has once answered on a split is kept.
     """
 
     data: Batches
@@ -26,10 +27,18 @@ class Setting:
     augment: bool = True
     seed: int = 0
     size: int = 500
+    answers: dict[tuple[str, str], tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
 
     def outputs(self, network: Ticket | nn.Module, split: str) -> tuple[Tensor, Tensor]:
         """Logits (N, classes) and labels (N) on a split."""
-        model = load(network, self.device)[0] if isinstance(network, Ticket) else network
+        if not isinstance(network, Ticket):
+            return self._answer(network, split)
+        key = (network.id, split)
+        if key not in self.answers:
+            self.answers[key] = self._answer(load(network, self.device)[0], split)
+        return self.answers[key]
+
+    def _answer(self, model: nn.Module, split: str) -> tuple[Tensor, Tensor]:
         dtype = next(model.parameters()).dtype
         batches = ((x.to(dtype), y) for x, y in self.data.batches(split, self.size))
         return outputs(model, batches)

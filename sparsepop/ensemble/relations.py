@@ -1,0 +1,46 @@
+"""How tickets relate to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations, pairwise
+
+from sparsepop.ensemble.kin import common_step
+from sparsepop.ensemble.lines import barrier, line
+from sparsepop.ensemble.quality import disagreement
+from sparsepop.ensemble.setting import Setting
+from sparsepop.overlaps import overlap
+from sparsepop.tickets import Ticket
+
+
+class Relations:
+    """What is known of tickets together, on one split; the loss between two is looked at once, however many
+    combinations both are in."""
+
+    def __init__(self, setting: Setting, split: str, lines: bool) -> None:
+        self.setting = setting
+        self.split = split
+        self.lines = lines
+        self._barriers: dict[tuple[str, str], float] = {}
+
+    def of(self, tickets: Sequence[Ticket]) -> dict[str, float]:
+        """Disagreement and overlap of all pairs, the highest barrier between consecutive ones (where `lines`
+        are asked for), and the step up to which all were one network.
+        """
+        numbers = {"disagreement": disagreement([self.setting.outputs(t, self.split)[0] for t in tickets])}
+        if len(tickets) > 1 and all(ticket.provenance.lineage for ticket in tickets):
+            pairs = combinations((ticket.provenance for ticket in tickets), 2)
+            numbers["common_step"] = float(min(common_step(*pair) for pair in pairs))
+        alike = len({(ticket.model, ticket.shape, ticket.classes) for ticket in tickets}) == 1
+        if alike and len(tickets) > 1:
+            overlaps = [overlap(one.masks, other.masks) for one, other in combinations(tickets, 2)]
+            numbers["overlap"] = sum(overlaps) / len(overlaps)
+            if self.lines:
+                numbers["barrier"] = max(self._barrier(*pair) for pair in pairwise(tickets))
+        return numbers
+
+    def _barrier(self, one: Ticket, other: Ticket) -> float:
+        key = (one.id, other.id)
+        if key not in self._barriers:
+            self._barriers[key] = barrier(line(one, other, self.setting))
+        return self._barriers[key]
