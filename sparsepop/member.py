@@ -172,8 +172,10 @@ class Member:
             self._agreed = self.masks.version
 
     def memory_of(self, method: Method) -> dict[str, Any]:
-        """What `method`, one of the recipe's, remembers in this member."""
-        place = next(i for i, each in enumerate(self.recipe.methods) if each is method)
+        """What `method`, one of the recipe's, remembers in this member; ValueError for another one."""
+        place = next((i for i, each in enumerate(self.recipe.methods) if each is method), None)
+        if place is None:
+            raise ValueError(f"{method!r} is no method of this member's recipe, and remembers nothing here")
         return self.memory.setdefault(f"{place}-{type(method).__name__}", {})
 
     def rewire(self) -> None:

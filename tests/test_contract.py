@@ -85,6 +85,28 @@ def test_a_resumed_member_is_bit_for_bit_the_member_that_went_on(case: Case) -> 
         assert_same(resumed.state(), undisturbed.state())
 
 
+def is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def strange(value: Any, path: str = "memory") -> Iterator[str]:
+    """Where in nested dicts there is what neither moves to another device nor is a plain value."""
+    if isinstance(value, dict):
+        for key, each in value.items():
+            yield from strange(each, f"{path}/{key}") if isinstance(key, str) else [f"{path}/{key!r}"]
+    elif not (isinstance(value, torch.Tensor) or is_plain(value)):
+        yield f"{path}: {type(value).__name__}"
+
+
+@every_case
+def test_methods_remember_tensors_and_plain_values_alone(case: Case) -> None:
+    member = Member.build(case.recipe, 5, TASK)
+    for _ in train(member, Toy(), every=1):
+        assert list(strange(member.memory)) == []
+
+
 @every_case
 def test_a_seed_decides_everything_and_reports_change_nothing(case: Case) -> None:
     torch.manual_seed(1)

@@ -44,9 +44,10 @@ class Method:
         soft phase   harden           where it ends: at a `Cut`, or in `finish`; see methods/harden.py
 
     A recipe holds a tuple of methods; the loop calls each hook in the tuple's order. A method keeps what it
-    must remember in `member.memory_of(self)`, which travels with the member's state; one that adds or removes
-    parameters while training calls `member.rewire()`; `member.note()` records what the report should tell as
-    an event.
+    must remember in `member.memory_of(self)`, which travels with the member's state: nested dicts with names
+    for keys, of tensors and of plain values (numbers, texts, lists of them; no tensors in lists, for these
+    would stay on another member's device). One that adds or removes parameters while training calls
+    `member.rewire()`; `member.note()` records what the report should tell as an event.
     """
 
     soft: ClassVar[bool] = False
