@@ -15,8 +15,8 @@ OTHERS: dict[str, Any] = {"rigl": rigl, "gmp": gmp, "acdc": acdc, "one-shot": on
 RUNS = [("gap", "epochs"), *((name, budget) for name in OTHERS for budget in ("epochs", "flops"))]
 
 
-def experiment(data: str = "digits", epochs: int = 20, smoke: bool = False) -> Experiment:
-    """90, 95, 99% sparsity; `flops`: equal sums of alive weights over steps. --smoke: five-step epochs."""
+def experiment(data: str = "digits", epochs: int = 20, flops: bool = True, smoke: bool = False) -> Experiment:
+    """90, 95, 99% sparsity; `flops`: also equal sums of alive weights over steps. --smoke: 5-step epochs."""
     name, epoch = PurePath(data).name, 5 if smoke else open_data(data).steps_per_epoch(128)
     model, parts = ("resnet-20", 4) if name == "cifar10" else ("lenet-300-100", 3)
     equal, tail = epochs * epoch, round(0.15 * epochs) * epoch
@@ -32,9 +32,9 @@ def experiment(data: str = "digits", epochs: int = 20, smoke: bool = False) -> E
             # what C-GaP's one dense partition of equal size costs, over what this method's schedule does
             gap_cost = density + (1 - density) * (1 - tail / steps) / parts
             steps = round(steps * gap_cost / mean(map(plain.density_at, range(steps))))
-        return Recipe(
-            model, steps, OTHERS[method](density, steps), SGD(Cosine(0.1, 0.0, steps), weight_decay=5e-4)
-        )
+        optimizer = SGD(Cosine(0.1, 0.0, steps), weight_decay=5e-4)
+        return Recipe(model, steps, OTHERS[method](density, steps), optimizer)
 
-    grid = Grid({"density": [0.1, 0.05, 0.01], "run": RUNS}, 1 if smoke else 3)
+    runs = [run for run in RUNS if flops or run[1] == "epochs"]
+    grid = Grid({"density": [0.1, 0.05, 0.01], "run": runs}, 1 if smoke else 3)
     return Experiment(f"gap-equal-{name}", recipe, data, grid, generation=epoch)
