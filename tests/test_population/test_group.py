@@ -75,9 +75,8 @@ def test_workers_do_what_one_process_does(tmp_path: Path) -> None:
     assert len(read(storage, "members", superseded=True)) == 4
 
 
-@pytest.mark.parametrize(
-    "raises", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["killed", "raises"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("raises", [False, True], ids=["killed", "raises"])
 def test_a_worker_that_fails_costs_no_result(tmp_path: Path, raises: bool) -> None:
     changed = population(Trip(str(tmp_path), 11, kill=not raises))
     storage = run(changed, tmp_path, at_once=2)

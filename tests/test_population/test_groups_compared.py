@@ -258,6 +258,7 @@ def test_a_run_that_is_cut_anywhere_ends_as_if_it_had_not_been(
     assert all(ticket_of(storage, m).id == ticket_of(whole, m).id for m in (0, 2, 4))
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_address")
 def test_processes_come_to_what_one_process_comes_to(tmp_path: Path, whole: Storage) -> None:
