@@ -616,3 +616,20 @@ def test_the_command_runs_without_torch_and_ray(scored: Storage) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "leaderboard of" in done.stdout
+
+
+def test_what_became_of_a_member_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that ends in between leaves no member done without its ticket's row."""
+    written: list[str] = []
+    original = Storage.write
+
+    def noted(self: Storage, path: str, data: bytes, exclusive: bool = False) -> None:
+        written.append(path.partition("/")[0])
+        original(self, path, data, exclusive)
+
+    monkeypatch.setattr(Storage, "write", noted)
+    writer = Writer(Storage(str(tmp_path)), 0, 0)
+    writer.add("members", status="done", step=1, time=datetime.now(timezone.utc))
+    writer.add("events", kind="notice", generation=0, step=1, time=datetime.now(timezone.utc))
+    writer.flush("end")
+    assert written == ["events", "members"]

@@ -58,8 +58,9 @@ class Writer:
         """
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", tag):
             raise ValueError(f"tag {tag!r} does not fit a file name: use letters, digits, '.', '_' and '-'")
-        for table, rows in self._rows.items():
-            if rows:
+        # what became of the member comes last: who is told to be done is not run again, whatever it lacks
+        for table in sorted(self._rows, key=lambda table: table == "members"):
+            if rows := self._rows[table]:
                 self._write(table, rows, tag)
 
     def _write(self, table: str, rows: list[dict[str, Any]], tag: str) -> None:
