@@ -28,9 +28,9 @@ from sparsepop.train import train
 from tests.test_population.worlds import (
     GENERATION,
     STEPS,
-    Killed,
     World,
     assert_same_results,
+    cut,
     experiment,
     without_times,
 )
@@ -104,24 +104,16 @@ def test_a_run_that_is_cut_anywhere_leaves_the_same_tickets(
     tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch, place: int
 ) -> None:
     """All processes end at the `place`th file that is written; every other time it still arrives."""
-    storage, original, left = Storage(str(tmp_path)), Storage.write, [place]
-    cut = experiment(harvest="generation")
-    begin(cut, storage, fresh=False)
-
-    def write(self: Storage, path: str, data: bytes, exclusive: bool = False) -> None:
-        left[0] -= 1
-        if left[0] < 0:
-            if left[0] == -1 and place % 2:
-                original(self, path, data, exclusive)
-            raise Killed(path)
-        original(self, path, data, exclusive)
+    storage = Storage(str(tmp_path))
+    changed = experiment(harvest="generation")
+    begin(changed, storage, fresh=False)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Storage, "write", write)
-        broken = World(cut, storage)
+        cut(patch, place, arrives=bool(place % 2))
+        broken = World(changed, storage)
         broken.killed_together = True
         assert broken.run().errors
-    assert not World(cut, storage).run().errors
+    assert not World(changed, storage).run().errors
     pd.testing.assert_frame_equal(tickets(storage), tickets(world.storage))
     stores = (TicketStore.of_experiment(each) for each in (storage, world.storage))
     ids, wanted = (set(store.ids()) for store in stores)

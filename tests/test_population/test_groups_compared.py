@@ -27,7 +27,7 @@ from sparsepop.schedule import Phases
 from sparsepop.space import Domain, LogUniform
 from sparsepop.storage import Storage
 from tests.test_population.rounds import GENERATION, parallel, ticket_of
-from tests.test_population.worlds import Killed, World, assert_same_results
+from tests.test_population.worlds import World, assert_same_results, cut
 
 SPACE: dict[str, Domain] = {"lr": LogUniform(1e-4, 0.3)}
 SEARCH = PartitionParallel(2, groups=3, space=SPACE, batches=0, quantile=0.34)
@@ -238,18 +238,10 @@ def test_a_run_that_is_cut_anywhere_ends_as_if_it_had_not_been(
     tmp_path: Path, whole: Storage, monkeypatch: pytest.MonkeyPatch, place: int
 ) -> None:
     """All processes end at the `place`th file that is written; every other time it still arrives."""
-    storage, original, left = Storage(str(tmp_path)), Storage.write, [place]
-
-    def write(self: Storage, path: str, data: bytes, exclusive: bool = False) -> None:
-        left[0] -= 1
-        if left[0] < 0:
-            if left[0] == -1 and place % 2:
-                original(self, path, data, exclusive)
-            raise Killed(path)
-        original(self, path, data, exclusive)
+    storage = Storage(str(tmp_path))
 
     with monkeypatch.context() as patch:
-        patch.setattr(Storage, "write", write)
+        cut(patch, place, arrives=bool(place % 2))
         world = World(made(), storage, through_memory=False)
         world.killed_together = True
         assert world.run().errors

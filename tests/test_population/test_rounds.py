@@ -35,7 +35,7 @@ from tests.test_population.rounds import (
     simulated,
     ticket_of,
 )
-from tests.test_population.worlds import Killed, World, assert_same_results
+from tests.test_population.worlds import Killed, World, assert_same_results, cut
 
 ROUNDS = PartitionRounds(PartitionParallel(3, groups=2), start=1, last=3)
 KEEPING = PartitionRounds(PartitionParallel(3, groups=2, lost="keep"), start=1, last=3)
@@ -356,20 +356,10 @@ def test_a_run_that_is_cut_anywhere_ends_as_if_it_had_not_been(
     tmp_path: Path, whole: Storage, monkeypatch: pytest.MonkeyPatch, place: int
 ) -> None:
     """All processes end at the `place`th file that is written; every other time it still arrives."""
-    recipe, arrives = maker("lenet-300-100"), place % 2
-    broken = Storage(str(tmp_path))
-    original, left = Storage.write, [place]
-
-    def write(self: Storage, path: str, data: bytes, exclusive: bool = False) -> None:
-        left[0] -= 1
-        if left[0] < 0:
-            if left[0] == -1 and arrives:
-                original(self, path, data, exclusive)
-            raise Killed(path)
-        original(self, path, data, exclusive)
+    recipe, broken = maker("lenet-300-100"), Storage(str(tmp_path))
 
     with monkeypatch.context() as patch:
-        patch.setattr(Storage, "write", write)
+        cut(patch, place, arrives=bool(place % 2))
         world = World(parallel(recipe), broken)
         world.killed_together = True
         assert world.run().errors

@@ -32,7 +32,7 @@ from sparsepop.space import Domain, LogUniform
 from sparsepop.storage import Storage
 from sparsepop.train import train
 from tests.test_population.rounds import ticket_of
-from tests.test_population.worlds import Killed, World, assert_same_results
+from tests.test_population.worlds import World, assert_same_results, cut
 from tests.test_population.worlds import experiment as small
 
 GENERATION, STEPS = 4, 20
@@ -316,18 +316,10 @@ def test_a_run_that_is_cut_anywhere_ends_as_if_it_had_not_been(
 ) -> None:
     """All processes end at the `place`th file that is written; every other time it still arrives."""
     made = experiment(WORST, recipe=light)
-    storage, original, left = Storage(str(tmp_path)), Storage.write, [place]
-
-    def write(self: Storage, path: str, data: bytes, exclusive: bool = False) -> None:
-        left[0] -= 1
-        if left[0] < 0:
-            if left[0] == -1 and place % 2:
-                original(self, path, data, exclusive)
-            raise Killed(path)
-        original(self, path, data, exclusive)
+    storage = Storage(str(tmp_path))
 
     with monkeypatch.context() as patch:
-        patch.setattr(Storage, "write", write)
+        cut(patch, place, arrives=bool(place % 2))
         world = World(made, storage)
         world.killed_together = True
         assert world.run().errors

@@ -33,6 +33,7 @@ from tests.test_population.worlds import (
     Killed,
     World,
     assert_same_results,
+    cut,
     experiment,
     recipe,
 )
@@ -118,21 +119,6 @@ def test_only_the_states_that_somebody_may_need_stay(whole: Storage) -> None:
     newest = {(member, GENERATIONS - 1) for member in range(3)}
     assert newest <= kept
     assert kept <= newest | {(member, GENERATIONS - 2) for member in range(3)}
-
-
-def cut(monkeypatch: pytest.MonkeyPatch, after: int, *, arrives: bool) -> None:
-    """Let `after` writes through, then kill whoever writes; the write of that moment may still arrive."""
-    original, left = Storage.write, [after]
-
-    def write(self: Storage, path: str, data: bytes, exclusive: bool = False) -> None:
-        left[0] -= 1
-        if left[0] < 0:
-            if left[0] == -1 and arrives:
-                original(self, path, data, exclusive)
-            raise Killed(path)
-        original(self, path, data, exclusive)
-
-    monkeypatch.setattr(Storage, "write", write)
 
 
 def run_until_cut(storage: Storage, changed: Experiment | None = None) -> World:

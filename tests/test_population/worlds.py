@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 import pandas as pd
+import pytest
 import torch
 
 from sparsepop.experiment import PBT, Exchanging, Experiment, Resources, Search
@@ -170,3 +171,18 @@ def assert_same_results(
         keys = [name for name in ("member", "generation", "step", "layer", "kind") if name in left]
         left, right = (frame.sort_values(keys, ignore_index=True) for frame in (left, right))
         pd.testing.assert_frame_equal(left, right)
+
+
+def cut(monkeypatch: pytest.MonkeyPatch, after: int, *, arrives: bool) -> None:
+    """Let `after` writes through, then kill whoever writes; the write of that moment may still arrive."""
+    original, left = Storage.write, [after]
+
+    def write(self: Storage, path: str, data: bytes, exclusive: bool = False) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            if left[0] == -1 and arrives:
+                original(self, path, data, exclusive)
+            raise Killed(path)
+        original(self, path, data, exclusive)
+
+    monkeypatch.setattr(Storage, "write", write)
