@@ -48,24 +48,25 @@ class DyReLU(Act):
         """(N, channels, ...) in, the same shape out."""
         if self.beta == 0.0:
             return F.relu(x)
-        slopes, intercepts = self._lines(x)
-        y = torch.maximum(x * slopes[0] + intercepts[0], x * slopes[1] + intercepts[1])
+        rise, above, slope, intercept = self._lines(x)
+        # max(u, v) as relu(u - v) + v: what torch.maximum does backwards takes several times as long on CPUs
+        y = F.relu(x * rise + above) + x * slope + intercept
         if self.blend == "outputs" and self.beta != 1.0:
             return self.beta * y + (1.0 - self.beta) * F.relu(x)
         return y
 
-    def _lines(self, x: Tensor) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-        """Two slopes and two intercepts, each (N, channels, 1, ...) in the type of `x`."""
+    def _lines(self, x: Tensor) -> list[Tensor]:
+        """By how much the first line is steeper and higher than the second; the second's slope and intercept.
+        Each (N, channels, 1, ...) in the type of `x`."""
         # in the weights' own precision: bfloat16 would move slopes by up to a percent
         with torch.autocast(x.device.type, enabled=False):
-            mean = x.to(self.squeeze.weight.dtype)
-            mean = mean.flatten(2).mean(2) if mean.ndim > 2 else mean
+            dtype = self.squeeze.weight.dtype
+            mean = x.flatten(2).mean(2, dtype=dtype) if x.ndim > 2 else x.to(dtype)
             theta = 2.0 * torch.sigmoid(self.expand(F.relu(self.squeeze(mean)))) - 1.0
-        share = self.beta if self.blend == "coefficients" else 1.0
-        first, second, up, down = (
-            (share * theta).to(x.dtype).view(*x.shape[:2], 4, *[1] * (x.ndim - 2)).unbind(2)
-        )
-        return (1.0 + first, second), (0.5 * up, 0.5 * down)
+            share = self.beta if self.blend == "coefficients" else 1.0
+            first, second, up, down = (share * theta).view(*x.shape[:2], 4).unbind(2)
+            lines = (1.0 + first - second, 0.5 * (up - down), second, 0.5 * down)
+        return [line.to(x.dtype).view(*x.shape[:2], *[1] * (x.ndim - 2)) for line in lines]
 
 
 @dataclass(frozen=True)
