@@ -52,6 +52,7 @@ class Board:
         self.decisions: dict[StateKey, Assignment] = {}
         self._posts: dict[int, dict[int, Post]] = defaultdict(dict)  # by generation, then member
         self._standings = Standings(terms.mode)
+        self._unkept: set[int] = set()  # members whose retirement is not on storage yet
         self._decided: set[int] = set()  # generations
         self._needs: dict[int, set[StateKey]] = {}  # by member
         self._users: Counter[StateKey] = Counter()  # how many members need a state
@@ -177,11 +178,14 @@ class Board:
     def retire(self, member: int) -> None:
         """Never wait for `member` again: `ripe` says what can be decided now. `keep_retired` must follow."""
         self.running.discard(member)
+        self._unkept.add(member)
 
-    def keep_retired(self, member: int) -> None:
-        """Write to storage that nobody waits for `member`, so that a restarted exchange does not either;
-        nothing else, so in any thread. `welcome` takes it back."""
-        self.storage.write(f"retired/{member:04d}", b"")
+    def keep_retired(self) -> None:
+        """Write to storage whom nobody waits for, so that a restarted exchange does not either; what fails is
+        left to the next call. In any thread. `welcome` takes it back."""
+        for member in sorted(self._unkept):
+            self.storage.write(f"retired/{member:04d}", b"")
+            self._unkept.discard(member)
 
     def ripe(self) -> list[tuple[str, list[Assignment]]]:
         """What can be decided without anybody's post, for somebody has retired: `journal`, then `enter`."""

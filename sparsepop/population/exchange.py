@@ -107,12 +107,12 @@ class Exchange:
     async def retire(self, member: int) -> None:
         """Stop waiting for a member that failed for good; OSError where storage has no room for that."""
         self._board.retire(member)  # first: where storage is why it failed, this run goes on without it
-        await self._in_thread(self._board.keep_retired, member)
         await self._catch_up()
         self._start_merge(member)
 
     async def _catch_up(self) -> None:
-        """Decide what a retirement made ripe and storage had no room for then."""
+        """Write retirements, and decide what they made ripe, that storage had no room for then."""
+        await self._in_thread(self._board.keep_retired)  # outside the lock: posts need not wait for it
         async with self._settling:
             for tag, decided in self._board.ripe():
                 await self._announce(tag, decided)

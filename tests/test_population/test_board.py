@@ -35,7 +35,7 @@ def post(member: int, generation: int = 1, score: float | None = None, step: int
 
 def retire(board: Board, member: int) -> None:
     board.retire(member)
-    board.keep_retired(member)
+    board.keep_retired()
     for tag, decided in board.ripe():
         board.journal(tag, decided)
         board.enter(decided)
@@ -249,6 +249,9 @@ def test_a_member_that_retires_while_the_disk_is_full_is_not_waited_for_once_the
         assert await exchange.ask(0, 1, 0.01) is not None
 
     asyncio.run(scenario())
+    assert Board(storage, Terms(SYNCHRONOUS, range(4))).running == {0, 1, 2}
+    welcome(storage)
+    assert Board(storage, Terms(SYNCHRONOUS, range(4))).running == {0, 1, 2, 3}
 
 
 def test_nobody_waits_for_storage_that_takes_long_to_note_a_retirement(

@@ -128,7 +128,7 @@ def test_a_group_with_a_member_missing_is_not_waited_for(tmp_path: Path) -> None
         board.post(post(member, 1))
     assert advance(board) == []
     board.retire(5)
-    board.keep_retired(5)
+    board.keep_retired()
     entries = board.ripe()
     for tag, decided in entries:
         board.journal(tag, decided)
