@@ -494,6 +494,41 @@ def test_a_superseded_exploit_is_no_ancestor(family: Storage) -> None:
     assert ancestors(family, 0) == [(0, 0, 35)]
 
 
+def test_what_a_donor_takes_later_is_no_ancestor_even_at_an_earlier_step(storage: Storage) -> None:
+    """2 takes what 0 was at 30, which was 1's until 10; then 0 takes what 1 was at 20."""
+    for member in range(3):
+        _start(storage, member)
+    _exploit(storage, 0, 10, donor=1, numbers={"donor_generation": 1})
+    _exploit(storage, 2, 30, donor=0, numbers={"donor_generation": 3})
+    _start(storage, 0, attempt=1, step=20)
+    _write(
+        storage,
+        "events",
+        0,
+        1,
+        kind="exploit",
+        donor=1,
+        generation=3,
+        step=20,
+        numbers={"donor_generation": 2},
+    )
+    for member, attempt in ((0, 1), (1, 0), (2, 0)):
+        _write(storage, "members", member, attempt, status="done", step=40)
+    assert ancestors(storage, 2) == [(1, 0, 10), (0, 10, 30), (2, 30, 40)]
+    assert ancestors(storage, 0) == [(1, 0, 20), (0, 20, 40)]
+
+
+def test_a_donor_that_found_nothing_to_take_when_it_asked_again_took_nothing(storage: Storage) -> None:
+    """0 is killed after it took 1's state, which is gone when its next attempt asks for it."""
+    _start(storage, 0)
+    _exploit(storage, 0, 10, donor=1, numbers={"donor_generation": 1})
+    _start(storage, 0, attempt=1, step=10)
+    _write(storage, "events", 0, 1, kind="lost", donor=1, generation=1, step=10)
+    _start(storage, 2)
+    _exploit(storage, 2, 20, donor=0, numbers={"donor_generation": 2})
+    assert ancestors(storage, 2) == [(0, 0, 20), (2, 20, 20)]
+
+
 def test_ancestors_of_a_running_and_of_an_unknown_member(storage: Storage) -> None:
     _start(storage, 4)
     assert ancestors(storage, 4) == [(4, 0, 0)]

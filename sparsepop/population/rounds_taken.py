@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sparsepop.describe import to_json
 from sparsepop.member import State
 from sparsepop.merge import COLLAPSE, FAR_APART, pack, parcel, unpack
 from sparsepop.overlaps import overlap
@@ -82,7 +79,7 @@ def take_start(trial: MemberTrial) -> bool:
     trial.lineage = handed_on(state, trial.start.member)
     trial.adopt(state, 0.0)
     trial.record_status("started")
-    trial.event("start", donor=assignment.donor, message=assignment.reason)
+    trial.record_taken("start", assignment)
     return True
 
 
@@ -108,21 +105,8 @@ def take_merged(trial: MemberTrial, assignment: Assignment, state: State | None)
     if numbers["collapsed"]:
         trial.event("collapse", message=_COLLAPSES[event], numbers=numbers)
     if assignment.donor is not None:
-        _tell_exploit(trial, assignment, hp, shared)
+        # another group's network has its own history, which the tables know
+        trial.donor, trial.lineage = assignment.donor, None
+        trial.record_exploit(assignment, hp, shared)
     if trial.ended:
         trial.record_status("merged")
-
-
-def _tell_exploit(
-    trial: MemberTrial, assignment: Assignment, hp: Mapping[str, Any], shared: float | None
-) -> None:
-    """What was merged is another group's: its network has its own history, which the tables know."""
-    trial.donor, trial.lineage = assignment.donor, None
-    trial.event(
-        "exploit",
-        donor=assignment.donor,
-        hp_before=json.dumps(to_json(hp)),
-        hp_after=json.dumps(to_json(trial.hp)),
-        overlap=shared,
-        message=assignment.reason,
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,6 +30,7 @@ from sparsepop.population.snapshot import DamagedState, Snapshot, decode, encode
 from sparsepop.population.states import StateFiles
 from sparsepop.population.suggestions import start_of
 from sparsepop.ranks import Ranks
+from sparsepop.results.schema import DONOR_GENERATION
 from sparsepop.storage import Storage
 from sparsepop.train import Report, train
 
@@ -286,14 +287,7 @@ class MemberTrial:
             # back in time, where members don't wait for each other: the rows beyond no longer hold
             self.records = self._records()
             self.record_status("started")
-        self.event(
-            "exploit",
-            donor=assignment.donor,
-            hp_before=json.dumps(to_json(old)),
-            hp_after=json.dumps(to_json(self.hp)),
-            overlap=overlap(masks, self.member.masks.tensors),
-            message=assignment.reason,
-        )
+        self.record_exploit(assignment, old, overlap(masks, self.member.masks.tensors))
 
     def _records(self) -> Records | NoRecords:
         if not self.ranks.leads:
@@ -302,6 +296,18 @@ class MemberTrial:
 
     def event(self, kind: str, **row: Any) -> None:
         self.records.event(kind, self.generation, self.member.step, **row)
+
+    def record_taken(self, kind: str, assignment: Assignment, **row: Any) -> None:
+        """The event of a donor's state that is this member's now."""
+        numbers = {DONOR_GENERATION: assignment.donor_generation}
+        self.event(kind, donor=assignment.donor, message=assignment.reason, numbers=numbers, **row)
+
+    def record_exploit(
+        self, assignment: Assignment, hp_before: Mapping[str, Any], shared: float | None
+    ) -> None:
+        """The event of a donor's state, with hyperparameters made of the donor's."""
+        before, after = (json.dumps(to_json(hp)) for hp in (hp_before, self.hp))
+        self.record_taken("exploit", assignment, hp_before=before, hp_after=after, overlap=shared)
 
     def record_status(self, status: str) -> None:
         self.records.status(status, self.member, self.hp)

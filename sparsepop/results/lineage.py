@@ -5,10 +5,12 @@ from __future__ import annotations
 import pandas as pd
 
 from sparsepop.results.reader import Folder, description, open_experiment, read
+from sparsepop.results.schema import DONOR_GENERATION
 from sparsepop.storage import Storage
 
 _REPORTED = ("score", "validation_accuracy", "test_accuracy", "density", "alive", "prunable", "seconds")
 _FROM_DONORS = ("exploit", "start")
+_TAKEN = ["member", "generation", "step", "donor"]
 _LEADERBOARD = (
     *("rank", "member", "status", "step", "score", "validation_accuracy", "test_accuracy", "density"),
     *("alive", "prunable", "exploits", "donor", "seconds", "hp"),
@@ -17,14 +19,15 @@ _LEADERBOARD = (
 
 def lineage(experiment: Folder) -> pd.DataFrame:
     """Who took whose state, in order of steps (exploits, common starts): member, generation, step, donor."""
-    return _taken(read(experiment, "events"), _FROM_DONORS)
+    return _taken(read(experiment, "events"), _FROM_DONORS)[_TAKEN]
 
 
 def ancestors(experiment: Folder, member: int) -> list[tuple[int, int, int]]:
     """The history of the weights that `member` has now: (member, from_step, to_step), oldest first.
 
-    A donor gives the state that it had at the exchange's step, before it received anything there itself.
-    Raises ValueError for a member that the experiment doesn't have.
+    A donor gives the state that it had at the end of a generation, before it received anything there itself;
+    what it took later, even at earlier steps, is no part of that. Raises ValueError for a member that the
+    experiment doesn't have.
     """
     storage = open_experiment(experiment)
     members, events = read(storage, "members"), read(storage, "events")
@@ -33,20 +36,32 @@ def ancestors(experiment: Folder, member: int) -> list[tuple[int, int, int]]:
         raise ValueError(f"member {member} is not in {storage}: its members are {known}")
     stood = _stood(members, read(storage, "reports"), events)
     end = int(stood.loc[stood["member"] == member, "step"].max())
-    return _segments(_taken(events, _FROM_DONORS), member, end)
+    return _segments(_taken(events, _FROM_DONORS), _ever_taken(storage), member, end)
 
 
-def _segments(exploits: pd.DataFrame, member: int, end: int) -> list[tuple[int, int, int]]:
+def _segments(current: pd.DataFrame, ever: pd.DataFrame, member: int, end: int) -> list[tuple[int, int, int]]:
     segments: list[tuple[int, int, int]] = []
-    before = end + 1  # an exploit at the last step counts, for the state after it is asked for
-    while True:
-        taken = exploits[(exploits["member"] == member) & (exploits["step"] < before)]
-        if taken.empty:
-            return [(member, 0, end), *segments]
+    taken = current[current["member"] == member]
+    while not taken.empty:
         last = taken.iloc[-1]
-        start = int(last["step"])
+        start, given = int(last["step"]), last[DONOR_GENERATION]
         segments.insert(0, (member, start, end))
-        member, end, before = int(last["donor"]), start, start
+        member, end = int(last["donor"]), start
+        if pd.isna(given):  # earlier versions did not say
+            taken = current[(current["member"] == member) & (current["step"] < start)]
+        else:
+            taken = ever[(ever["member"] == member) & (ever["generation"] < given)]
+    return [(member, 0, end), *segments]
+
+
+def _ever_taken(storage: Storage) -> pd.DataFrame:
+    """What every member took, by generation, whatever superseded it: others may have the donor's state from
+    before. Of a generation that was repeated, the last attempt counts, which may have found nothing to take.
+    """
+    events = read(storage, "events", superseded=True)
+    decided = events[events["kind"].isin([*_FROM_DONORS, "lost"])].sort_values(["attempt", "time"])
+    decided = decided.drop_duplicates(["member", "generation"], keep="last")
+    return _taken(decided, _FROM_DONORS).sort_values("generation")
 
 
 def _stood(*frames: pd.DataFrame) -> pd.DataFrame:
@@ -56,7 +71,9 @@ def _stood(*frames: pd.DataFrame) -> pd.DataFrame:
 
 def _taken(events: pd.DataFrame, kinds: tuple[str, ...] = ("exploit",)) -> pd.DataFrame:
     taken = events[events["kind"].isin(kinds) & events["donor"].notna()].sort_values(["step", "member"])
-    return taken[["member", "generation", "step", "donor"]].astype({"donor": "int32"}).reset_index(drop=True)
+    given = taken["numbers"].map(lambda numbers: numbers.get(DONOR_GENERATION)).astype("float64")
+    taken = taken.assign(**{DONOR_GENERATION: given})[[*_TAKEN, DONOR_GENERATION]]
+    return taken.astype({"donor": "int32"}).reset_index(drop=True)
 
 
 def leaderboard(experiment: Folder) -> pd.DataFrame:

@@ -84,6 +84,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         *_WHO, *_WHEN, _key("layer", pa.string()), *_columns(pa.int64(), "size", "alive"), _MAP
     ),
     # Exploits, merges, superpositions, collapses, resets, restarts; overlap: of the masks before and after.
+    # Where a state was taken, numbers hold DONOR_GENERATION.
     "events": _schema(
         *_WHO,
         *_WHEN,
@@ -125,6 +126,9 @@ SCHEMAS: dict[str, pa.Schema] = {
         _MAP,
     ),
 }
+
+DONOR_GENERATION = "donor_generation"
+"""At the end of which of its generations a donor gave its state: it may take an older one itself later."""
 
 STATUSES = ("started", "done", "failed", "stopped", "merged")
 """`merged`: ended with the last round of a merge, for another member goes on with the network."""

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sparsepop.population.ancestry import LINEAGE, handed_on, lineage_of, spans
 from sparsepop.results import Writer, ancestors
+from sparsepop.results.schema import DONOR_GENERATION
 from sparsepop.storage import Storage
 
 MEMBERS, GENERATION = 4, 10
@@ -41,6 +42,48 @@ def test_states_say_what_the_tables_say(exchanges: list[dict[int, int]]) -> None
             lineage = lineage_of(state)
             assert lineage is not None
             assert spans(lineage, end) == ancestors(storage, member)
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.lists(st.tuples(*[st.integers(0, MEMBERS - 1)] * 2), max_size=10))
+def test_donors_that_go_back_in_time_change_nothing_that_they_gave(turns: list[tuple[int, int]]) -> None:
+    """Members that wait for nobody: in each turn one trains a generation, and takes what another one, unless
+    it is itself, posted last.
+    """
+    states: list[dict[str, Any]] = [{"step": 0, LINEAGE: ((member, 0),)} for member in range(MEMBERS)]
+    posted: list[list[dict[str, Any]]] = [[] for _ in range(MEMBERS)]
+    with tempfile.TemporaryDirectory() as folder:
+        storage = Storage(folder)
+        writers = [started(storage, member, 0, 0) for member in range(MEMBERS)]
+        for member, donor in turns:
+            step = states[member]["step"] + GENERATION
+            states[member] = {**states[member], "step": step}
+            posted[member].append(states[member])
+            if donor == member or not posted[donor]:
+                continue
+            given = posted[donor][-1]
+            states[member] = {**given, LINEAGE: handed_on(given, member)}
+            if given["step"] < step:
+                writers[member].flush("all")
+                writers[member] = started(storage, member, writers[member].attempt + 1, given["step"])
+            row = {"kind": "exploit", "generation": len(posted[member]), "step": given["step"]}
+            numbers = {DONOR_GENERATION: len(posted[donor])}
+            writers[member].add("events", **row, donor=donor, numbers=numbers)
+        for member, state in enumerate(states):
+            end = state["step"] + GENERATION
+            writers[member].add("members", status="done", step=end)
+            writers[member].flush("all")
+            lineage = lineage_of(state)
+            assert lineage is not None
+            assert spans(lineage, end) == ancestors(storage, member)
+
+
+def started(storage: Storage, member: int, attempt: int, step: int) -> Writer:
+    """The writer of an attempt, whose first row is there."""
+    writer = Writer(storage, member, attempt)
+    writer.add("members", status="started", step=step)
+    writer.flush("all")
+    return writer
 
 
 def test_an_older_state_says_nothing_and_nor_does_who_takes_it() -> None:
