@@ -12,7 +12,7 @@ from sparsepop.experiment import PBT, Exchanging
 from sparsepop.population import rules
 from sparsepop.population.messages import Assignment, Post, plain, revive
 from sparsepop.population.names import member_name, member_of
-from sparsepop.population.rounds import Merge, Outcome, Rounds
+from sparsepop.population.rounds import Merge, Outcome, Rounds, at_once, mergeable
 from sparsepop.population.standings import Standings
 from sparsepop.storage import Storage, side_by_side
 
@@ -93,7 +93,7 @@ class Board:
         """What is to be decided now that `post` is noted, by journal entry: `journal`, then `enter`."""
         if self.rounds is not None:
             merged = self._is_merged(self.rounds, self.rounds.group_of(post.member), post.generation)
-            decided = [_late(post)] if merged else self.rounds.at_once(post)
+            decided = [_late(post)] if merged else at_once(self.rounds, post)
             return [(_tag(post), decided)] if decided else []
         if not self.together:
             return [(_tag(post), [rules.asynchronous(post, self._standings, **self._settings())])]
@@ -147,7 +147,7 @@ class Board:
             return None
         gone = [each for each in members if each not in self.running]
         lost = [each for each in members if (each, generation) in self._lost]
-        return rounds.mergeable(group, generation, self._posts[generation], gone, lost)
+        return mergeable(rounds, group, generation, self._posts[generation], gone, lost)
 
     def merged(self, merge: Merge, outcome: Outcome) -> list[tuple[str, list[Assignment]]]:
         """What a merge decides, by journal entry: `journal`, then `enter`. Nothing where its group is yet to
@@ -220,7 +220,7 @@ class Board:
         return [(f"g{generation:04d}", list(decided.values()))]
 
     def _alone(self, rounds: Rounds, merge: Merge, outcome: Outcome) -> tuple[str, list[Assignment]]:
-        return f"g{merge.generation:04d}-p{merge.group:04d}", rounds.after(merge, outcome, self.running)
+        return f"g{merge.generation:04d}-p{merge.group:04d}", rounds.after([(merge, outcome)], self.running)
 
     def _compared(self, rounds: Rounds, generation: int) -> list[tuple[str, list[Assignment]]]:
         """What is decided once all groups have ended a round, but for those that never will."""
@@ -234,7 +234,7 @@ class Board:
         groups = {rounds.group_of(member) for member in self.running}
         if not ended or any(self._ends(rounds, group, generation) for group in groups - ended.keys()):
             return []
-        return [(f"g{generation:04d}", rounds.together(list(ended.values()), self.running))]
+        return [(f"g{generation:04d}", rounds.after(list(ended.values()), self.running))]
 
     def _ends(self, rounds: Rounds, group: int, generation: int) -> bool:
         """Whether a group that has not ended a round yet will."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from sparsepop.experiment import PARTITION, PartitionParallel
 from sparsepop.population.messages import Assignment, Post, go_on
@@ -65,32 +65,55 @@ class Rounds(Protocol):
     def end_with(self, generation: int) -> bool:
         """Whether a round ends with `generation`."""
 
-    def at_once(self, post: Post) -> list[Assignment]:
-        """What a single post decides; nothing where a round ends."""
+    def followers(self, leader: Post) -> Mapping[int, dict[str, Any]]:
+        """Who starts from the state that its leader has posted, each with its own hyperparameters."""
 
-    def mergeable(
-        self,
-        group: int,
-        generation: int,
-        posts: Mapping[int, Post],
-        gone: Collection[int],
-        lost: Collection[int],
-    ) -> Merge | None:
-        """The merge of a group's round, once everybody has posted who is waited for. `gone`: those who have
-        failed for good; `lost`: those who were killed within the round, and train it again.
+    def excused(self, gone: Collection[int], lost: Collection[int]) -> Collection[int]:
+        """Without whom a round may be merged: `gone` have failed for good; `lost` were killed within it, and
+        train it again.
         """
 
-    def after(self, merge: Merge, outcome: Outcome, running: Collection[int]) -> list[Assignment]:
-        """What the members of the group do after a merge."""
+    def in_order(self, posts: Sequence[Post]) -> Sequence[Post]:
+        """The posts of a round in the order in which they are merged."""
 
     def compared(self, generation: int) -> bool:
         """Whether groups are compared at the end of this round, so that all of them wait for each other."""
 
-    def together(self, ended: Sequence[tuple[Merge, Outcome]], running: Collection[int]) -> list[Assignment]:
-        """What the members of all these groups do after a round at whose end groups are compared."""
+    def after(self, ended: Sequence[tuple[Merge, Outcome]], running: Collection[int]) -> list[Assignment]:
+        """What the members of groups do after the merges of a round: of a single group, or of all that are
+        compared.
+        """
 
     def without(self, member: int) -> str:
         """What to do about `member`, who has failed for good and is missed."""
+
+
+def at_once(rounds: Rounds, post: Post) -> list[Assignment]:
+    """What a single post decides; nothing where a round ends."""
+    if rounds.end_with(post.generation):
+        return []
+    followers = rounds.followers(post) if post.generation == rounds.start else {}
+    started = [
+        Assignment(member, post.generation, post.member, hp, post.generation, "the common start")
+        for member, hp in followers.items()
+    ]
+    return [go_on(post), *started]
+
+
+def mergeable(
+    rounds: Rounds,
+    group: int,
+    generation: int,
+    posts: Mapping[int, Post],
+    gone: Collection[int],
+    lost: Collection[int],
+) -> Merge | None:
+    """The merge of a group's round once all have posted but for those excused; at least one has to."""
+    members, excused = rounds.members_of(group), rounds.excused(gone, lost)
+    posted = [posts[member] for member in members if member in posts]
+    if not posted or any(member not in posts and member not in excused for member in members):
+        return None
+    return Merge(group, generation, tuple(rounds.in_order(posted)))
 
 
 @dataclass(frozen=True)
@@ -125,31 +148,34 @@ class PartitionRounds:
     def end_with(self, generation: int) -> bool:
         return self.start < generation <= self.last
 
-    def at_once(self, post: Post) -> list[Assignment]:
-        """Where the rounds begin all members of a group take their leader's state: partitions that were
-        trained from different networks do not fit together.
+    def followers(self, leader: Post) -> dict[int, dict[str, Any]]:
+        """All others of the group: partitions trained from different networks do not fit together."""
+        others = self.members_of(self.group_of(leader.member))[1:]
+        return {member: {**leader.hp, PARTITION: member % self.search.parts} for member in others}
+
+    def excused(self, gone: Collection[int], lost: Collection[int]) -> set[int]:
+        return set() if self.patient else {*gone, *lost}
+
+    def in_order(self, posts: Sequence[Post]) -> Sequence[Post]:
+        return posts
+
+    def compared(self, generation: int) -> bool:
+        # after the last round there is nothing left to search
+        return self.search.quantile is not None and generation < self.last
+
+    def after(self, ended: Sequence[tuple[Merge, Outcome]], running: Collection[int]) -> list[Assignment]:
+        """Groups that are compared decide as members of PBT do: all members of one that loses take over the
+        winner's merged network, and the same explored hyperparameters.
         """
-        if self.end_with(post.generation):
-            return []
-        if post.generation != self.start:
-            return [go_on(post)]
-        others = self.members_of(self.group_of(post.member))[1:]
-        hps = {member: {**post.hp, PARTITION: member % self.search.parts} for member in others}
-        return [go_on(post), *common_start(post, hps)]
+        decided = [each for merge, outcome in ended for each in self._take(merge, outcome, running)]
+        if not self.compared(ended[0][0].generation):
+            return decided
+        settings = {name: getattr(self.search, name) for name in ("space", "quantile", "resample", "factors")}
+        posts = [self._post_of(merge, outcome) for merge, outcome in ended]
+        of_group = synchronous(posts, mode=self.mode, seed=self.seed, **settings)
+        return [self._exploit(each, of_group[self.group_of(each.member)]) for each in decided]
 
-    def mergeable(
-        self,
-        group: int,
-        generation: int,
-        posts: Mapping[int, Post],
-        gone: Collection[int],
-        lost: Collection[int],
-    ) -> Merge | None:
-        """With old partitions kept, nobody waits for those gone or lost; at least one has to post."""
-        excused = set() if self.patient else {*gone, *lost}
-        return ready(self.members_of(group), group, generation, posts, excused)
-
-    def after(self, merge: Merge, outcome: Outcome, running: Collection[int]) -> list[Assignment]:
+    def _take(self, merge: Merge, outcome: Outcome, running: Collection[int]) -> list[Assignment]:
         """All take the merged network; after the last round the first of those `running` goes on alone,
         unless all are to fine-tune.
         """
@@ -170,23 +196,6 @@ class PartitionRounds:
                 numbers=outcome.numbers_of(member, post.member),
             )
             for number, member in enumerate(members)
-        ]
-
-    def compared(self, generation: int) -> bool:
-        # after the last round there is nothing left to search
-        return self.search.quantile is not None and generation < self.last
-
-    def together(self, ended: Sequence[tuple[Merge, Outcome]], running: Collection[int]) -> list[Assignment]:
-        """Groups decide as members of PBT do: all members of one that loses take over the winner's merged
-        network, and the same explored hyperparameters.
-        """
-        settings = {name: getattr(self.search, name) for name in ("space", "quantile", "resample", "factors")}
-        posts = [self._post_of(merge, outcome) for merge, outcome in ended]
-        decided = synchronous(posts, mode=self.mode, seed=self.seed, **settings)
-        return [
-            self._exploit(each, decided[merge.group])
-            for merge, outcome in ended
-            for each in self.after(merge, outcome, running)
         ]
 
     def _post_of(self, merge: Merge, outcome: Outcome) -> Post:
@@ -212,23 +221,3 @@ class PartitionRounds:
             f"member {member} has failed for good, and its partition is missing: run the same command again, "
             "or let old partitions be kept (PartitionParallel(lost='keep'))"
         )
-
-
-def common_start(post: Post, hps: Mapping[int, dict[str, object]]) -> list[Assignment]:
-    """All members that `hps` names go on from the posted state, each with its own hyperparameters."""
-    return [
-        Assignment(member, post.generation, post.member, hp, post.generation, "the common start")
-        for member, hp in hps.items()
-    ]
-
-
-def ready(
-    members: Sequence[int], group: int, generation: int, posts: Mapping[int, Post], excused: Collection[int]
-) -> Merge | None:
-    """The merge of what `members` have posted once all of them have but for those `excused`; at least one has
-    to.
-    """
-    posted = tuple(posts[member] for member in members if member in posts)
-    if not posted or any(member not in posts and member not in excused for member in members):
-        return None
-    return Merge(group, generation, posted)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from sparsepop.experiment import SuperposeParallel
 from sparsepop.population.messages import Assignment, Post, go_on
-from sparsepop.population.rounds import Merge, Outcome, common_start, ready
+from sparsepop.population.rounds import Merge, Outcome
 from sparsepop.population.standings import alive, merit
 
 
@@ -42,33 +42,24 @@ class Superpositions:
     def end_with(self, generation: int) -> bool:
         return generation in self.ends
 
-    def at_once(self, post: Post) -> list[Assignment]:
-        if self.end_with(post.generation):
-            return []
-        if post.generation != self.start:
-            return [go_on(post)]
-        others = {member: hp for member, hp in self.hps.items() if member != post.member}
-        return [go_on(post), *common_start(post, others)]
+    def followers(self, leader: Post) -> dict[int, dict[str, Any]]:
+        return {member: hp for member, hp in self.hps.items() if member != leader.member}
 
-    def mergeable(
-        self,
-        group: int,
-        generation: int,
-        posts: Mapping[int, Post],
-        gone: Collection[int],
-        lost: Collection[int],
-    ) -> Merge | None:
+    def excused(self, gone: Collection[int], lost: Collection[int]) -> Collection[int]:
+        return gone
+
+    def in_order(self, posts: Sequence[Post]) -> list[Post]:
         """Worst first, those that have diverged before all others: the best one is the newest to a moving
         average, and what cannot be averaged is its.
         """
-        merge = ready(self.members_of(group), group, generation, posts, gone)
-        if merge is None:
-            return None
-        ranked = sorted(merge.posts, key=lambda post: (merit(post, self.mode), -post.member))
-        return replace(merge, posts=tuple(ranked))
+        return sorted(posts, key=lambda post: (merit(post, self.mode), -post.member))
 
-    def after(self, merge: Merge, outcome: Outcome, running: Collection[int]) -> list[Assignment]:
+    def compared(self, generation: int) -> bool:
+        return False
+
+    def after(self, ended: Sequence[tuple[Merge, Outcome]], running: Collection[int]) -> list[Assignment]:
         """Those who take the superposed network keep their own hyperparameters; the others go on."""
+        ((merge, outcome),) = ended
         takers = self._takers(merge)
         payer = min(takers, default=0)
         decided = [
@@ -87,12 +78,6 @@ class Superpositions:
             for post in merge.posts
         ]
         return sorted(decided, key=lambda each: each.member)
-
-    def compared(self, generation: int) -> bool:
-        return False
-
-    def together(self, ended: Sequence[tuple[Merge, Outcome]], running: Collection[int]) -> list[Assignment]:
-        return [each for merge, outcome in ended for each in self.after(merge, outcome, running)]
 
     def without(self, member: int) -> str:
         return (

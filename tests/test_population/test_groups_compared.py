@@ -54,7 +54,7 @@ def ended(group: int, generation: int) -> tuple[Merge, Outcome]:
 
 
 def test_a_losing_group_takes_network_and_explored_hyperparameters_of_the_best_alike() -> None:
-    decided = ROUNDS.together([ended(group, 1) for group in range(3)], range(6))
+    decided = ROUNDS.after([ended(group, 1) for group in range(3)], range(6))
     assert [each.member for each in decided] == list(range(6))
     assert [each.group for each in decided] == [0, 0, 1, 1, 1, 1]
     assert [each.donor for each in decided] == [None] * 4 + [2, 3]
@@ -73,7 +73,7 @@ def test_groups_are_compared_between_rounds_alone_and_only_on_request() -> None:
 
 def test_low_scores_may_be_the_good_ones() -> None:
     rounds = PartitionRounds(SEARCH, start=0, last=3, mode="min")
-    decided = rounds.together([ended(group, 1) for group in range(3)], range(6))
+    decided = rounds.after([ended(group, 1) for group in range(3)], range(6))
     assert [each.group for each in decided] == [0, 0, 2, 2, 2, 2]
 
 
@@ -115,7 +115,7 @@ def test_neither_the_order_of_posts_nor_restarts_change_a_decision(
             board = board_of(Storage(str(tmp_path)))
             tags += advance(board)
     assert tags == ["g0001"]
-    wanted = ROUNDS.together([ended(group, 1) for group in range(3)], range(6))
+    wanted = ROUNDS.after([ended(group, 1) for group in range(3)], range(6))
     assert [board.decisions[member, 1].to_json() for member in range(6)] == [
         each.to_json() for each in wanted
     ]

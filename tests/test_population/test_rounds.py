@@ -19,7 +19,7 @@ from sparsepop.methods import Method, PartitionGrow
 from sparsepop.population.board import Board, Terms
 from sparsepop.population.exchange import Exchange
 from sparsepop.population.messages import Assignment, Post
-from sparsepop.population.rounds import Merge, Outcome, PartitionRounds
+from sparsepop.population.rounds import Merge, Outcome, PartitionRounds, at_once, mergeable
 from sparsepop.population.states import merged_path
 from sparsepop.population.trial import MemberTrial
 from sparsepop.results import ancestors, leaderboard, read
@@ -51,7 +51,7 @@ def post(member: int, generation: int) -> Post:
 
 
 def test_the_members_of_a_group_start_from_their_leader() -> None:
-    decided = {each.member: each for each in ROUNDS.at_once(post(3, 1))}
+    decided = {each.member: each for each in at_once(ROUNDS, post(3, 1))}
     assert sorted(decided) == [3, 4, 5]
     assert decided[3].donor is None
     assert [(decided[m].donor, decided[m].donor_generation) for m in (4, 5)] == [(3, 1), (3, 1)]
@@ -60,29 +60,29 @@ def test_the_members_of_a_group_start_from_their_leader() -> None:
 
 @pytest.mark.parametrize("generation", [0, 4, 9])
 def test_outside_the_rounds_everybody_goes_on_at_once(generation: int) -> None:
-    (decided,) = ROUNDS.at_once(post(0, generation))
+    (decided,) = at_once(ROUNDS, post(0, generation))
     assert (decided.member, decided.donor, decided.group) == (0, None, None)
 
 
 def test_a_round_waits_for_all_of_its_group_and_for_nobody_else() -> None:
     posts = {member: post(member, 2) for member in (5, 3)}
-    assert ROUNDS.at_once(posts[3]) == []
-    assert ROUNDS.mergeable(1, 2, posts, (), ()) is None
-    assert KEEPING.mergeable(1, 2, {}, (3, 4, 5), ()) is None
-    merge = ROUNDS.mergeable(1, 2, {**posts, 4: post(4, 2), 0: post(0, 2)}, (), ())
+    assert at_once(ROUNDS, posts[3]) == []
+    assert mergeable(ROUNDS, 1, 2, posts, (), ()) is None
+    assert mergeable(KEEPING, 1, 2, {}, (3, 4, 5), ()) is None
+    merge = mergeable(ROUNDS, 1, 2, {**posts, 4: post(4, 2), 0: post(0, 2)}, (), ())
     assert merge is not None
     assert [each.member for each in merge.posts] == [3, 4, 5]
-    excused = KEEPING.mergeable(1, 2, posts, {4}, ())
+    excused = mergeable(KEEPING, 1, 2, posts, {4}, ())
     assert excused is not None
     assert [each.member for each in excused.posts] == [3, 5]
-    assert KEEPING.mergeable(1, 2, posts, (), {4}) == excused
-    assert ROUNDS.mergeable(1, 2, posts, {4}, {4}) is None
+    assert mergeable(KEEPING, 1, 2, posts, (), {4}) == excused
+    assert mergeable(ROUNDS, 1, 2, posts, {4}, {4}) is None
 
 
 @pytest.mark.parametrize(("generation", "ends"), [(2, []), (3, [4, 5])])
 def test_all_take_the_merged_network_and_one_goes_on_after_the_last(generation: int, ends: list[int]) -> None:
     merge = Merge(1, generation, tuple(post(member, generation) for member in (3, 4, 5)))
-    decided = ROUNDS.after(merge, OUTCOME, {3, 4, 5})
+    decided = ROUNDS.after([(merge, OUTCOME)], {3, 4, 5})
     assert [each.member for each in decided] == [3, 4, 5]
     assert {(each.group, each.donor) for each in decided} == {(1, None)}
     assert [each.member for each in decided if each.ends] == ends
@@ -93,9 +93,9 @@ def test_all_take_the_merged_network_and_one_goes_on_after_the_last(generation: 
 
 def test_who_goes_on_is_somebody_who_is_still_there() -> None:
     merge = Merge(1, 3, (post(4, 3), post(5, 3)))
-    assert [each.ends for each in KEEPING.after(merge, OUTCOME, {4, 5})] == [True, False, True]
+    assert [each.ends for each in KEEPING.after([(merge, OUTCOME)], {4, 5})] == [True, False, True]
     everybody = PartitionRounds(PartitionParallel(3, groups=2, fine_tune="all"), start=1, last=3)
-    assert not any(each.ends for each in everybody.after(merge, OUTCOME, {4, 5}))
+    assert not any(each.ends for each in everybody.after([(merge, OUTCOME)], {4, 5}))
 
 
 # --- the board

@@ -22,7 +22,7 @@ from sparsepop.population.launch import train_all
 from sparsepop.population.messages import Post
 from sparsepop.population.places import Places
 from sparsepop.population.preflight import begin, check_experiment
-from sparsepop.population.rounds import Merge, Outcome
+from sparsepop.population.rounds import Merge, Outcome, at_once, mergeable
 from sparsepop.population.states import merged_path
 from sparsepop.population.superpositions import Superpositions, averaged
 from sparsepop.recipe import Recipe
@@ -67,7 +67,7 @@ SCORES = (0.7, float("nan"), 0.5, 0.9)
 
 def merge_of(search: SuperposeParallel, mode: str = "max") -> Merge:
     posts = {member: post(member, 2, score) for member, score in enumerate(SCORES)}
-    merge = rounds(search, mode=mode).mergeable(0, 2, posts, (), ())
+    merge = mergeable(rounds(search, mode=mode), 0, 2, posts, (), ())
     assert merge is not None
     return merge
 
@@ -77,10 +77,10 @@ def merge_of(search: SuperposeParallel, mode: str = "max") -> Merge:
 
 def test_members_wait_for_each_other_where_they_are_superposed_and_nowhere_else() -> None:
     each = rounds(FOUR)
-    assert [generation for generation in range(7) if not each.at_once(post(0, generation))] == [2, 4]
+    assert [generation for generation in range(7) if not at_once(each, post(0, generation))] == [2, 4]
     posts = {member: post(member, 2) for member in (0, 1, 2)}
-    assert each.mergeable(0, 2, posts, (), {3}) is None
-    found = each.mergeable(0, 2, posts, {3}, ())
+    assert mergeable(each, 0, 2, posts, (), {3}) is None
+    found = mergeable(each, 0, 2, posts, {3}, ())
     assert found is not None
     assert sorted(each.member for each in found.posts) == [0, 1, 2]
 
@@ -98,7 +98,7 @@ def test_the_worst_come_first_and_who_diverged_gives_nothing(mode: str, order: l
 )
 def test_all_take_the_superposed_network_or_the_worst(share: str, quantile: float, takers: list[int]) -> None:
     search = SuperposeParallel(SPACE, 4, AT, share=share, quantile=quantile)
-    decided = rounds(search).after(merge_of(search), OUTCOME, range(4))
+    decided = rounds(search).after([(merge_of(search), OUTCOME)], range(4))
     assert [each.member for each in decided] == [0, 1, 2, 3]
     assert [each.member for each in decided if each.group == 0] == takers
     assert [each.hp for each in decided] == [{"lr": member / 10} for member in range(4)]
@@ -109,7 +109,7 @@ def test_all_take_the_superposed_network_or_the_worst(share: str, quantile: floa
 
 def test_all_start_from_the_first_member_each_with_its_own_hyperparameters() -> None:
     each = rounds(FOUR, start=1)
-    decided = each.at_once(post(0, 1))
+    decided = at_once(each, post(0, 1))
     assert [(one.member, one.donor) for one in decided] == [(0, None), (1, 0), (2, 0), (3, 0)]
     assert [one.hp["lr"] for one in decided] == [0.0, 0.1, 0.2, 0.3]
     assert [each.leader_of(member) for member in range(4)] == [0] * 4
