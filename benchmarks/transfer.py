@@ -18,7 +18,7 @@ from sparsepop.methods import rigl
 from sparsepop.optim import SGD
 from sparsepop.population.board import Terms
 from sparsepop.population.client import ActorClient
-from sparsepop.population.exchange import start_exchange
+from sparsepop.population.exchange import exchange_actor
 from sparsepop.population.messages import Post
 from sparsepop.population.snapshot import to_arrays
 from sparsepop.recipe import Recipe
@@ -103,7 +103,8 @@ def measure(folder: str, rounds: int) -> tuple[Times, int]:
     actor = ray.remote(num_cpus=1)(Party)
     donor, receiver = (actor.remote(number, 1) for number in (DONOR, RECEIVER))
     search = PBT({"lr": LogUniform(0.001, 0.1)}, members=2)
-    exchange = start_exchange(Storage(folder).child("transfer").root, Terms(search, [DONOR, RECEIVER]))
+    root = Storage(folder).child("transfer").root
+    exchange = exchange_actor().remote(root, Terms(search, [DONOR, RECEIVER]))
     size, times, generation = ray.get(donor.size.remote()), Times(), 0
     ray.get(receiver.size.remote())
 

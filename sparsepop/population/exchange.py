@@ -209,9 +209,10 @@ def _merge_round(job: bytes, merge: Merge, references: list[Reference]) -> Any:
     return outcome, to_arrays(merged)
 
 
-def start_exchange(root: str, terms: Terms, merger: Merger | None = None) -> Any:
-    """The handle of a new exchange actor, which restarts by itself; calls are repeated until it answers."""
+def exchange_actor() -> Any:
+    """The class of an actor that restarts by itself; `remote` starts it, and calls are repeated until it
+    answers."""
     actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=CALLS)(Exchange)
     # beside the driver, whose node is the last that a cluster loses
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    return actor.options(scheduling_strategy=here).remote(root, terms, merger)
+    return actor.options(scheduling_strategy=here)

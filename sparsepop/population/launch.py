@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -17,7 +17,7 @@ from ray import cloudpickle, tune
 from sparsepop.experiment import Exchanging, Experiment, Start
 from sparsepop.population.board import Terms, welcome
 from sparsepop.population.client import ActorClient
-from sparsepop.population.exchange import RayMerger, start_exchange
+from sparsepop.population.exchange import RayMerger, exchange_actor
 from sparsepop.population.job import Job
 from sparsepop.population.loggers import made_loggers
 from sparsepop.population.names import member_name
@@ -114,9 +114,7 @@ def train_all(experiment: Experiment, storage: Storage, places: Places, folder: 
     """Train all members that are not done yet, on the cluster that this process is connected to; returns who
     failed for good, and why. Members find modules in `folder`, where their machine has it."""
     loggers = made_loggers(experiment, storage)
-    members = [start.member for start in unfinished(experiment, storage)]
-    guided = guides(experiment, storage, members)
-    members = guided.members
+    guided = guides(experiment, storage, [start.member for start in unfinished(experiment, storage)])
     job = Job(
         experiment,
         storage.root,
@@ -128,25 +126,33 @@ def train_all(experiment: Experiment, storage: Storage, places: Places, folder: 
         folder,
         rounds_of(experiment),
     )
-    exchange = None
-    if isinstance(experiment.search, Exchanging):
-        welcome(storage)
-        terms = Terms(experiment.search, members, experiment.mode, experiment.seed, job.rounds)
-        merger = RayMerger(cloudpickle.dumps(job)) if job.rounds is not None else None
-        exchange = start_exchange(storage.root, terms, merger)
+    exchange = _started_exchange(job, storage, guided.members)
+    if exchange is not None:
         job = replace(job, exchange=ActorClient(exchange))
     population = len(experiment.starts())
+    finished = population - len(guided.members)
     early = "stopped" if job.rounds is None else "merged"
-    watch = Watch(storage, exchange, experiment.name, population, population - len(members), early=early)
+    watch = Watch(storage, exchange, experiment.name, population, finished, early=early)
     with tempfile.TemporaryDirectory(prefix="sparsepop-", ignore_cleanup_errors=True) as scratch:
         try:
-            if members:  # else a scheduler had stopped the last ones when the run before ended
+            if guided.members:  # else a scheduler had stopped the last ones when the run before ended
                 _tuner(job, guided, places, [watch, *loggers], scratch).fit()
         finally:
             watch.close()
             if exchange is not None:
                 ray.kill(exchange)
     return watch.failed
+
+
+def _started_exchange(job: Job, storage: Storage, members: Sequence[int]) -> Any | None:
+    """The handle of a new exchange between `members`; None where they exchange nothing."""
+    experiment = job.experiment
+    if not isinstance(experiment.search, Exchanging):
+        return None
+    welcome(storage)
+    terms = Terms(experiment.search, members, experiment.mode, experiment.seed, job.rounds)
+    merger = RayMerger(cloudpickle.dumps(job)) if job.rounds is not None else None
+    return exchange_actor().remote(storage.root, terms, merger)
 
 
 def _tuner(

@@ -21,7 +21,7 @@ from sparsepop.member import Member
 from sparsepop.methods import Method
 from sparsepop.population import launch
 from sparsepop.population.board import Terms
-from sparsepop.population.exchange import start_exchange
+from sparsepop.population.exchange import exchange_actor
 from sparsepop.population.launch import train_all
 from sparsepop.population.messages import Post
 from sparsepop.population.places import Places
@@ -144,7 +144,7 @@ def test_members_without_exchange_queue_for_places(tmp_path: Path) -> None:
 
 
 def test_the_exchange_survives_and_stays_small(tmp_path: Path) -> None:
-    actor = start_exchange(str(tmp_path), Terms(PBT(SPACE, members=2, quantile=0.5), [0, 1]))
+    actor = exchange_actor().remote(str(tmp_path), Terms(PBT(SPACE, members=2, quantile=0.5), [0, 1]))
     hp = {"lr": 0.1, "fraction": 0.2}
     ray.get(actor.post.remote(Post(0, 1, 0.1, 0.1, hp, 8), []))
     assert ray.get(actor.ask.remote(0, 1, 0.01)) is None
