@@ -19,18 +19,13 @@ if TYPE_CHECKING:
 _COLLAPSES = {"merge": COLLAPSE, "superpose": FAR_APART}
 
 
-def begun(trial: MemberTrial) -> bool:
-    """Whether the member has a network yet."""
-    return trial.network is not None
-
-
 def follows(trial: MemberTrial) -> bool:
     """Whether the member starts from another one's state."""
     rounds, member = trial.job.rounds, trial.start.member
     return rounds is not None and rounds.leader_of(member) != member
 
 
-def given(trial: MemberTrial, snapshot: Snapshot) -> State | None:
+def to_share(trial: MemberTrial, snapshot: Snapshot) -> State | None:
     """What the others may want of a state that is just saved: all of it, or where rounds are merged what goes
     into the merge, packed, and nothing between the rounds.
     """
@@ -50,7 +45,7 @@ def stored(trial: MemberTrial, assignment: Assignment) -> State | None:
     """
     if assignment.group is None:
         return None if assignment.source is None else trial.read_state(*assignment.source).state
-    if assignment.ends and begun(trial):
+    if assignment.ends and trial.network is not None:
         return None
     path = merged_path(assignment.group, assignment.generation)
     try:
@@ -85,28 +80,31 @@ def take_start(trial: MemberTrial) -> bool:
 
 def take_merged(trial: MemberTrial, assignment: Assignment, state: State | None) -> None:
     """Go on from the merged network, or end where another member does."""
-    numbers = dict(assignment.numbers)
-    going = begun(trial)
-    masks, hp = (trial.member.masks.tensors if going else {}), trial.hp
-    seconds = trial.member.seconds if going else 0.0
+    first, hp = trial.network is None, trial.hp
+    masks, seconds = ({}, 0.0) if first else (trial.member.masks.tensors, trial.member.seconds)
     trial.generation, trial.hp = assignment.generation, dict(assignment.hp)
-    trial.spent_flops += numbers.pop("flops")
+    trial.spent_flops += assignment.numbers["flops"]
     trial.ended = assignment.ends
-    if going and not assignment.ends:
-        trial.network = None  # a device may not hold two
-    if not begun(trial):
+    if first or not assignment.ends:
         assert state is not None
+        trial.network = None  # a device may not hold two
         trial.adopt(unpack(state), seconds)
-    if not going:
+    if first:
         trial.record_status("started")
     shared = overlap(masks, trial.member.masks.tensors) if masks else None
-    event = trial.job.rounds.event if trial.job.rounds is not None else ""
-    trial.event(event, message=assignment.reason, overlap=shared, numbers=numbers)
-    if numbers["collapsed"]:
-        trial.event("collapse", message=_COLLAPSES[event], numbers=numbers)
+    _record_merge(trial, assignment, shared)
     if assignment.donor is not None:
         # another group's network has its own history, which the tables know
         trial.donor, trial.lineage = assignment.donor, None
         trial.record_exploit(assignment, hp, shared)
     if trial.ended:
         trial.record_status("merged")
+
+
+def _record_merge(trial: MemberTrial, assignment: Assignment, shared: float | None) -> None:
+    assert trial.job.rounds is not None
+    event = trial.job.rounds.event
+    numbers = {name: value for name, value in assignment.numbers.items() if name != "flops"}
+    trial.event(event, message=assignment.reason, overlap=shared, numbers=numbers)
+    if numbers["collapsed"]:
+        trial.event("collapse", message=_COLLAPSES[event], numbers=numbers)

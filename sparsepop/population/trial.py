@@ -25,7 +25,7 @@ from sparsepop.population.messages import Assignment
 from sparsepop.population.notice import leaving, own_node
 from sparsepop.population.pulse import Pulse
 from sparsepop.population.records import NoRecords, Records, report_row, score_of
-from sparsepop.population.rounds_taken import follows, given, stored, take_merged, take_start
+from sparsepop.population.rounds_taken import follows, stored, take_merged, take_start, to_share
 from sparsepop.population.snapshot import DamagedState, Snapshot, decode, encode
 from sparsepop.population.states import StateFiles
 from sparsepop.population.suggestions import start_of
@@ -232,7 +232,7 @@ class MemberTrial:
 
     def _post(self, snapshot: Snapshot, *, share: bool = True) -> None:
         if self.job.exchange is not None and self.ranks.leads:
-            self.job.exchange.post(snapshot.post, given(self, snapshot) if share else None)
+            self.job.exchange.post(snapshot.post, to_share(self, snapshot) if share else None)
 
     def _exchange(self) -> bool:
         """Take over what the exchange assigns; False when the place is needed for those to be waited for."""
