@@ -42,6 +42,7 @@ FIRST_WITH_TORCH, FIRST_WITH_RAY = LEVELS["nn"], LEVELS["population"]
 ALSO = {"tickets": {"pandas"}, "ensemble": {"pandas"}, "superpose": {"pandas", "rich"}}
 PURE = {
     "population.messages",
+    "population.needs",
     "population.standings",
     "population.rules",
     "population.rounds",

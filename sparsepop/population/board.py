@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,11 +12,12 @@ from sparsepop.experiment import PBT, Exchanging
 from sparsepop.population import rules
 from sparsepop.population.messages import Assignment, Post, plain, revive
 from sparsepop.population.names import member_name, member_of
+from sparsepop.population.needs import Needs, StateKey
 from sparsepop.population.rounds import Merge, Outcome, Rounds, at_once, mergeable
 from sparsepop.population.standings import Standings
 from sparsepop.storage import Storage, side_by_side
 
-StateKey = tuple[int, int]  # (member, generation): whose state, and from the end of which generation
+Entry = tuple[str, list[Assignment]]  # of the journal: its name, and what is decided together
 
 
 @dataclass(frozen=True)
@@ -54,25 +55,12 @@ class Board:
         self._standings = Standings(terms.mode)
         self._unkept: set[int] = set()  # members whose retirement is not on storage yet
         self._decided: set[int] = set()  # generations
-        self._needs: dict[int, set[StateKey]] = {}  # by member
-        self._users: Counter[StateKey] = Counter()  # how many members need a state
-        self._released: set[StateKey] = set()
+        self.needs = Needs()  # everybody's last two states, and the donors of those
         self._lost: set[StateKey] = set()
         self._merged: dict[int, Assignment] = {}  # the newest of each member
-        self._ended: dict[
-            tuple[int, int], tuple[Merge, Outcome]
-        ] = {}  # merged, not yet compared, by merge.key
+        # by merge.key: merged, and not yet compared
+        self._ended: dict[tuple[int, int], tuple[Merge, Outcome]] = {}
         self._read()
-
-    def post(self, post: Post) -> None:
-        """Note what a member has reached, and decide what can be decided now; a repeated post changes nothing
-        that is decided."""
-        if self.known(post):
-            return
-        self.keep(post)
-        self.note(post)
-        for tag, decided in self.due(post):
-            self._journal(tag, decided)
 
     def known(self, post: Post) -> bool:
         """Whether what follows this post is decided."""
@@ -87,9 +75,9 @@ class Board:
         self._posts[post.generation][post.member] = post
         if post.generation >= self.newest(post.member):
             self._standings.note(post)
-            self._count(post.member)
+            self.needs.update(post.member, self._needs_of(post.member))
 
-    def due(self, post: Post) -> list[tuple[str, list[Assignment]]]:
+    def due(self, post: Post) -> list[Entry]:
         """What is to be decided now that `post` is noted, by journal entry: `journal`, then `enter`."""
         if self.rounds is not None:
             merged = self._is_merged(self.rounds, self.rounds.group_of(post.member), post.generation)
@@ -114,7 +102,7 @@ class Board:
             self._decided.add(each.generation)
             if each.group is not None and each.generation >= self._merge_of(each.member):
                 self._merged[each.member] = each
-            self._count(each.member)
+            self.needs.update(each.member, self._needs_of(each.member))
 
     def settled(self, generation: int) -> bool:
         """Whether a generation is decided, at least for those who have posted it."""
@@ -149,7 +137,7 @@ class Board:
         lost = [each for each in members if (each, generation) in self._lost]
         return mergeable(rounds, group, generation, self._posts[generation], gone, lost)
 
-    def merged(self, merge: Merge, outcome: Outcome) -> list[tuple[str, list[Assignment]]]:
+    def merged(self, merge: Merge, outcome: Outcome) -> list[Entry]:
         """What a merge decides, by journal entry: `journal`, then `enter`. Nothing where its group is yet to
         be compared with others.
         """
@@ -167,13 +155,12 @@ class Board:
         """Somebody who will never post and without whom `member` cannot go on after `generation`."""
         if self.rounds is None or self.assignment(member, generation) is not None:
             return None
-        gone = [each for each in self.rounds.members_of(self.rounds.group_of(member))]
-        gone = [each for each in gone if each not in self.running and each not in self._posts[generation]]
-        if generation == self.rounds.start:
-            gone = [each for each in gone if each == self.rounds.leader_of(member)]
-        elif not self.rounds.patient:
-            gone = []
-        return next(iter(gone), None)
+        rounds, posted = self.rounds, self._posts[generation]
+        if generation == rounds.start:
+            awaited: Iterable[int] = [rounds.leader_of(member)]
+        else:
+            awaited = rounds.members_of(rounds.group_of(member)) if rounds.patient else []
+        return next((each for each in awaited if each not in self.running and each not in posted), None)
 
     def retire(self, member: int) -> None:
         """Never wait for `member` again: `ripe` says what can be decided now. `keep_retired` must follow."""
@@ -187,7 +174,7 @@ class Board:
             self.storage.write(f"retired/{member:04d}", b"")
             self._unkept.discard(member)
 
-    def ripe(self) -> list[tuple[str, list[Assignment]]]:
+    def ripe(self) -> list[Entry]:
         """What can be decided without anybody's post, for somebody has retired: `journal`, then `enter`."""
         if self.rounds is not None:
             rounds, generations = self.rounds, sorted({generation for _, generation in self._ended})
@@ -198,31 +185,22 @@ class Board:
             for entry in self._ripe(generation)
         ]
 
-    def needed(self, state: StateKey) -> bool:
-        """Whether somebody may still load a state: everybody's last two, and the donors of those."""
-        return state in self._users
-
-    def released(self) -> set[StateKey]:
-        """States that have stopped being needed since this was last asked, and still are not."""
-        released, self._released = self._released, set()
-        return {state for state in released if state not in self._users}
-
     def newest(self, member: int) -> int:
         """The newest generation that a member has posted; -1 before the first."""
         newest = self._standings.latest.get(member)
         return -1 if newest is None else newest.generation
 
-    def _ripe(self, generation: int) -> list[tuple[str, list[Assignment]]]:
+    def _ripe(self, generation: int) -> list[Entry]:
         posted = self._posts[generation]
         if not self.together or self.settled(generation) or not self.running <= posted.keys():
             return []
         decided = rules.synchronous(list(posted.values()), mode=self._standings.mode, **self._settings())
         return [(f"g{generation:04d}", list(decided.values()))]
 
-    def _alone(self, rounds: Rounds, merge: Merge, outcome: Outcome) -> tuple[str, list[Assignment]]:
+    def _alone(self, rounds: Rounds, merge: Merge, outcome: Outcome) -> Entry:
         return f"g{merge.generation:04d}-p{merge.group:04d}", rounds.after([(merge, outcome)], self.running)
 
-    def _compared(self, rounds: Rounds, generation: int) -> list[tuple[str, list[Assignment]]]:
+    def _compared(self, rounds: Rounds, generation: int) -> list[Entry]:
         """What is decided once all groups have ended a round, but for those that never will."""
         ended = {
             group: each
@@ -254,22 +232,6 @@ class Board:
     def _settings(self) -> dict[str, Any]:
         names = ("space", "selection", "quantile", "resample", "factors")
         return {name: getattr(self.search, name) for name in names} | {"seed": self.seed}
-
-    def _journal(self, tag: str, decided: list[Assignment]) -> None:
-        self.journal(tag, decided)
-        self.enter(decided)
-
-    def _count(self, member: int) -> None:
-        """Keep track of who needs which state, after a post or a decision of `member`: a whole population
-        would take the square of its size to look through at every post."""
-        before, after = self._needs.get(member, set()), self._needs_of(member)
-        self._needs[member] = after
-        self._users.update(after - before)
-        for state in before - after:
-            self._users[state] -= 1
-            if not self._users[state]:
-                del self._users[state]
-                self._released.add(state)
 
     def _needs_of(self, member: int) -> set[StateKey]:
         newest = self.newest(member)

@@ -13,8 +13,9 @@ import ray
 from ray import cloudpickle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from sparsepop.population.board import Board, StateKey, Terms
+from sparsepop.population.board import Board, Terms
 from sparsepop.population.messages import Assignment, Post
+from sparsepop.population.needs import StateKey
 from sparsepop.population.rounds import Merge, Outcome
 from sparsepop.population.states import StateFiles, delete_merged
 from sparsepop.storage import Storage
@@ -159,9 +160,9 @@ class Exchange:
     async def _forget(self, member: int) -> None:
         """Drop what nobody can take any more, of `member` and of what has been released; where storage does
         not let go of a state, that is tried again after its owner's next post."""
-        needed = self._board.needed
+        needs = self._board.needs
         mine = {(member, generation) for generation in self._stored[member]}
-        unneeded = [state for state in mine | self._board.released() if not needed(state)]
+        unneeded = [state for state in mine | needs.take_released() if state not in needs]
         for state in unneeded:
             self._references.pop(state, None)
         with suppress(OSError):

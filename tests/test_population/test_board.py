@@ -18,6 +18,7 @@ from sparsepop.population.states import StateFiles
 from sparsepop.search.pbt import SELECTIONS
 from sparsepop.space import LogUniform
 from sparsepop.storage import Storage
+from tests.test_population.boards import settle, tell
 
 SPACE = {"lr": LogUniform(1e-3, 1.0)}
 SYNCHRONOUS, ASYNCHRONOUS = (PBT(SPACE, members=4, synchronous=each) for each in (True, False))
@@ -36,17 +37,15 @@ def post(member: int, generation: int = 1, score: float | None = None, step: int
 def retire(board: Board, member: int) -> None:
     board.retire(member)
     board.keep_retired()
-    for tag, decided in board.ripe():
-        board.journal(tag, decided)
-        board.enter(decided)
+    settle(board, board.ripe())
 
 
 def test_a_generation_is_decided_when_the_last_running_member_has_posted(storage: Storage) -> None:
     board = Board(storage, Terms(SYNCHRONOUS, range(4)))
     for member in (3, 1, 0):
-        board.post(post(member))
+        tell(board, post(member))
         assert board.assignment(member, 1) is None
-    board.post(post(2))
+    tell(board, post(2))
     decided = {member: board.assignment(member, 1) for member in range(4)}
     assert {member for member, each in decided.items() if each and each.donor is not None} == {0}
     assert decided[0]
@@ -64,13 +63,13 @@ def test_a_board_opened_anew_answers_the_same(storage: Storage, search: PBT) -> 
     board = Board(storage, Terms(search, range(4)))
     for generation in (1, 2):
         for member in range(4):
-            board.post(post(member, generation, (member * 7) % 4))
+            tell(board, post(member, generation, (member * 7) % 4))
     again = Board(storage, Terms(search, range(4)))
     assert again.decisions == board.decisions
     assert len(again.decisions) == 8
     states = [(member, generation) for member in range(4) for generation in (1, 2)]
-    assert [again.needed(state) for state in states] == [board.needed(state) for state in states]
-    again.post(post(0, 2, score=99.0))
+    assert [state in again.needs for state in states] == [state in board.needs for state in states]
+    tell(again, post(0, 2, score=99.0))
     assert again.decisions == board.decisions
 
 
@@ -78,24 +77,24 @@ def test_a_decision_that_did_not_reach_storage_is_made_again(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     board = Board(storage, Terms(SYNCHRONOUS, range(2)))
-    board.post(post(0))
+    tell(board, post(0))
 
     def fail(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(board, "_journal", fail)
+    monkeypatch.setattr(board, "journal", fail)
     with pytest.raises(OSError, match="disk full"):
-        board.post(post(1))
+        tell(board, post(1))
     again = Board(storage, Terms(SYNCHRONOUS, range(2)))
     assert again.assignment(1, 1) is None
-    again.post(post(1))
+    tell(again, post(1))
     assert again.assignment(0, 1) is not None
 
 
 def test_nobody_waits_for_a_retired_member(storage: Storage) -> None:
     board = Board(storage, Terms(SYNCHRONOUS, range(4)))
     for member in (0, 1, 2):
-        board.post(post(member))
+        tell(board, post(member))
     assert board.assignment(0, 1) is None
     retire(board, 3)
     assert board.assignment(0, 1) is not None
@@ -108,10 +107,10 @@ def test_a_member_that_comes_late_goes_on_and_changes_no_decision(storage: Stora
     board = Board(storage, Terms(SYNCHRONOUS, range(4)))
     retire(board, 3)
     for member in (0, 1, 2):
-        board.post(post(member))
+        tell(board, post(member))
     before = {member: board.assignment(member, 1) for member in (0, 1, 2)}
     board = Board(storage, Terms(SYNCHRONOUS, range(4)))
-    board.post(post(3, score=-1.0))
+    tell(board, post(3, score=-1.0))
     late = board.assignment(3, 1)
     assert late is not None
     assert late.donor is None
@@ -126,7 +125,7 @@ def test_a_population_decides_by_the_selection_of_its_search(storage: Storage) -
     for selection in SELECTIONS:
         board = Board(storage.child(selection), Terms(PBT(SPACE, members=8, selection=selection), range(8)))
         for member in range(8):
-            board.post(post(member))
+            tell(board, post(member))
         copied[selection] = {each.member for each in board.decisions.values() if each.donor is not None}
     assert copied["truncation"] == {0, 1}
     assert copied["tournament"] - {0, 1}
@@ -134,15 +133,15 @@ def test_a_population_decides_by_the_selection_of_its_search(storage: Storage) -
 
 def test_asynchronous_members_are_answered_at_once(storage: Storage) -> None:
     board = Board(storage, Terms(ASYNCHRONOUS, range(4)))
-    board.post(post(3, 5, score=0.9))
+    tell(board, post(3, 5, score=0.9))
     first = board.assignment(3, 5)
     assert first is not None
     assert first.donor is None
-    board.post(post(0, 1, score=0.1))
+    tell(board, post(0, 1, score=0.1))
     second = board.assignment(0, 1)
     assert second is not None
     assert (second.donor, second.donor_generation) == (3, 5)
-    assert board.needed((3, 5))
+    assert (3, 5) in board.needs
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -157,7 +156,7 @@ def test_the_order_of_posts_and_restarts_change_no_decision(
         board = Board(storage, Terms(SYNCHRONOUS, range(4)))
         for generation in range(1, 4):
             for member in data.draw(st.permutations(range(4))):
-                board.post(post(member, generation, scores[4 * generation - 4 + member]))
+                tell(board, post(member, generation, scores[4 * generation - 4 + member]))
                 if data.draw(st.booleans()):
                     board = Board(storage, Terms(SYNCHRONOUS, range(4)))
         outcomes.append({key: each.to_json() for key, each in board.decisions.items()})

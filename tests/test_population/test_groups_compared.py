@@ -26,6 +26,7 @@ from sparsepop.results import ancestors, read
 from sparsepop.schedule import Phases
 from sparsepop.space import Domain, LogUniform
 from sparsepop.storage import Storage
+from tests.test_population.boards import settle, tell
 from tests.test_population.rounds import GENERATION, parallel, ticket_of
 from tests.test_population.worlds import World, assert_same_results, cut
 
@@ -82,13 +83,10 @@ def test_low_scores_may_be_the_good_ones() -> None:
 
 def advance(board: Board, groups: Sequence[int] = (0, 1, 2)) -> list[str]:
     """Merge what can be; the names of what was journalled."""
-    tags = []
+    tags: list[str] = []
     for group in groups:
         if (merge := board.merge(2 * group)) is not None:
-            for tag, decided in board.merged(merge, ended(group, merge.generation)[1]):
-                tags.append(tag)
-                board.journal(tag, decided)
-                board.enter(decided)
+            tags += settle(board, board.merged(merge, ended(group, merge.generation)[1]))
     return tags
 
 
@@ -98,7 +96,7 @@ def board_of(storage: Storage, rounds: PartitionRounds = ROUNDS) -> Board:
 
 def begun(board: Board) -> Board:
     for leader in (0, 2, 4):
-        board.post(post(leader, 0))
+        tell(board, post(leader, 0))
     return board
 
 
@@ -109,7 +107,7 @@ def test_neither_the_order_of_posts_nor_restarts_change_a_decision(
 ) -> None:
     board, tags = begun(board_of(Storage(str(tmp_path)))), []
     for member in order:
-        board.post(post(member, 1))
+        tell(board, post(member, 1))
         tags += advance(board)
         if restarts:
             board = board_of(Storage(str(tmp_path)))
@@ -125,20 +123,16 @@ def test_a_group_with_a_member_missing_is_not_waited_for(tmp_path: Path) -> None
     storage = Storage(str(tmp_path))
     board = begun(board_of(storage))
     for member in range(5):
-        board.post(post(member, 1))
+        tell(board, post(member, 1))
     assert advance(board) == []
     board.retire(5)
     board.keep_retired()
-    entries = board.ripe()
-    for tag, decided in entries:
-        board.journal(tag, decided)
-        board.enter(decided)
-    assert [tag for tag, _ in entries] == ["g0001"]
+    assert settle(board, board.ripe()) == ["g0001"]
     assert [board.decisions[member, 1].group for member in range(4)] == [1, 1, 1, 1]
     assert board.missing(4, 1) == 5
     storage.delete_tree("retired")
     board = board_of(storage)
-    board.post(post(5, 1))
+    tell(board, post(5, 1))
     assert advance(board) == ["g0001-p0002"]
     assert board.decisions[5, 1].group == 2
 
@@ -146,7 +140,7 @@ def test_a_group_with_a_member_missing_is_not_waited_for(tmp_path: Path) -> None
 def test_a_group_that_keeps_old_partitions_is_waited_for(tmp_path: Path) -> None:
     board = begun(board_of(Storage(str(tmp_path)), KEEPING))
     for member in range(5):
-        board.post(post(member, 1))
+        tell(board, post(member, 1))
     assert advance(board) == []
     board.retire(5)
     assert board.ripe() == []

@@ -25,6 +25,7 @@ from sparsepop.population.trial import MemberTrial
 from sparsepop.results import ancestors, leaderboard, read
 from sparsepop.storage import Storage
 from sparsepop.tickets import take
+from tests.test_population.boards import settle, tell
 from tests.test_population.rounds import (
     GENERATION,
     PARTS,
@@ -111,9 +112,7 @@ def advance(board: Board) -> list[tuple[int, int]]:
     leaders = sorted({board.rounds.leader_of(member) for member in board.running})
     merges = [merge for leader in leaders if (merge := board.merge(leader)) is not None]
     for merge in merges:
-        for tag, decided in board.merged(merge, OUTCOME):
-            board.journal(tag, decided)
-            board.enter(decided)
+        settle(board, board.merged(merge, OUTCOME))
     return [merge.key for merge in merges]
 
 
@@ -128,7 +127,7 @@ def test_neither_the_order_of_posts_nor_restarts_change_a_decision(
         board, merged = board_of(storage), []
         for generation in range(1, 5):
             for member in data.draw(st.permutations((0, 3) if generation == 1 else range(6))):
-                board.post(post(member, generation))
+                tell(board, post(member, generation))
                 if data.draw(st.booleans()):
                     board = board_of(storage)
                 merged += advance(board)
@@ -141,7 +140,7 @@ def test_neither_the_order_of_posts_nor_restarts_change_a_decision(
 def test_followers_may_ask_for_the_start_before_it_is_there(tmp_path: Path) -> None:
     board = board_of(Storage(str(tmp_path)))
     assert board.assignment(4, 1) is None
-    board.post(post(3, 1))
+    tell(board, post(3, 1))
     found = board.assignment(4, 1)
     assert found is not None
     assert found.donor == 3
@@ -153,9 +152,9 @@ def test_followers_may_ask_for_the_start_before_it_is_there(tmp_path: Path) -> N
 def test_who_fails_for_good_is_missed_unless_old_partitions_are_kept(tmp_path: Path) -> None:
     for name, rounds in (("again", ROUNDS), ("keep", KEEPING)):
         board = board_of(Storage(str(tmp_path / name)), rounds)
-        board.post(post(0, 1))
+        tell(board, post(0, 1))
         for member in (0, 2):
-            board.post(post(member, 2))
+            tell(board, post(member, 2))
         assert board.missing(0, 2) is None
         board.retire(1)
         assert advance(board) == ([] if name == "again" else [(0, 2)])
@@ -167,9 +166,9 @@ def test_who_fails_for_good_is_missed_unless_old_partitions_are_kept(tmp_path: P
 
 def test_a_lost_member_jumps_to_where_the_others_are(tmp_path: Path) -> None:
     board = board_of(Storage(str(tmp_path)), KEEPING)
-    board.post(post(0, 1))
+    tell(board, post(0, 1))
     for member in (0, 2):
-        board.post(post(member, 2))
+        tell(board, post(member, 2))
     assert advance(board) == []
     board.lose(1, 2)
     assert advance(board) == [(0, 2)]
@@ -177,9 +176,9 @@ def test_a_lost_member_jumps_to_where_the_others_are(tmp_path: Path) -> None:
     assert found is not None
     assert (found.generation, found.group) == (2, 0)
     for member in (0, 2):
-        board.post(post(member, 3))
+        tell(board, post(member, 3))
     assert advance(board) == []
-    board.post(post(1, 3))
+    tell(board, post(1, 3))
     assert advance(board) == [(0, 3)]
 
 

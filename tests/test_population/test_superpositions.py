@@ -31,6 +31,7 @@ from sparsepop.schedule import Every
 from sparsepop.space import Domain, LogUniform
 from sparsepop.storage import Storage
 from sparsepop.train import train
+from tests.test_population.boards import settle, tell
 from tests.test_population.rounds import ticket_of
 from tests.test_population.worlds import World, assert_same_results, cut
 from tests.test_population.worlds import experiment as small
@@ -124,9 +125,7 @@ def superpose(board: Board) -> list[tuple[int, int]]:
     merge = board.merge(0)
     if merge is None:
         return []
-    for tag, decided in board.merged(merge, OUTCOME):
-        board.journal(tag, decided)
-        board.enter(decided)
+    settle(board, board.merged(merge, OUTCOME))
     return [merge.key]
 
 
@@ -136,22 +135,22 @@ def test_who_fails_for_good_is_not_waited_for_and_may_catch_up(tmp_path: Path, s
     each = rounds(SuperposeParallel(SPACE, 4, AT, share=share))
     board = Board(storage, Terms(each.search, range(4), rounds=each))
     for member in (0, 1, 2):
-        board.post(post(member, 2))
+        tell(board, post(member, 2))
     assert superpose(board) == []
     board.retire(3)
     assert board.missing(0, 2) is None
     assert superpose(board) == [(0, 2)]
     board = Board(storage, Terms(each.search, range(4), rounds=each))
     assert superpose(board) == []
-    board.post(post(3, 2))
+    tell(board, post(3, 2))
     late = board.assignment(3, 2)
     assert late is not None
     assert (late.group, late.reason) == (None, "decided without it")
     for member in range(3):
-        board.post(post(member, 3))
-        board.post(post(member, 4))
+        tell(board, post(member, 3))
+        tell(board, post(member, 4))
     assert superpose(board) == []
-    board.post(post(3, 4))
+    tell(board, post(3, 4))
     assert superpose(board) == [(0, 4)]
 
 
@@ -159,13 +158,13 @@ def test_the_common_start_is_kept_until_all_have_started(tmp_path: Path) -> None
     each = rounds(FOUR, start=0)
     board = Board(Storage(str(tmp_path)), Terms(each.search, range(4), rounds=each))
     for generation in range(3):
-        board.post(post(0, generation))
-    assert board.needed((0, 0))
+        tell(board, post(0, generation))
+    assert (0, 0) in board.needs
     for member in (1, 2, 3):
-        assert board.needed((0, 0))
+        assert (0, 0) in board.needs
         for generation in (1, 2):
-            board.post(post(member, generation))
-    assert not board.needed((0, 0))
+            tell(board, post(member, generation))
+    assert (0, 0) not in board.needs
 
 
 # --- what is refused
