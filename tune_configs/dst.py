@@ -1,7 +1,8 @@
 """DST: a population searches alpha and the learning rate for 5% density.
 
 Thresholds make densities of their own: members are compared by the accuracy that a cut to 5% would leave them
-at that report. The cut itself comes after the last exchange, so that every alpha that is taken over is used.
+at that report. The cut itself comes in the middle of the run: exchanges before it select alphas, those after
+it learning rates alone, for then alpha does nothing.
 Granularity is fixed: a taken-over state brings its thresholds' own. `--set alpha=5e-4`: alpha stays at that
 (the published one), the population searches the learning rate alone.
 """
@@ -26,7 +27,7 @@ def experiment(data: str = "digits", epochs: int = 60, alpha: float = 0.0, smoke
     name = PurePath(data).name
     model = "lenet-300-100" if name in ("digits", "mnist") else "resnet-20"
     generation = max(2, open_data(data).steps_per_epoch(64) * (3 if smoke else epochs) // 10)
-    cut = Cut(DENSITY, 9 * generation + generation // 2)
+    cut = Cut(DENSITY, 5 * generation + generation // 2)
 
     def recipe(hp: dict[str, Any]) -> Recipe:
         methods = (Thresholds(alpha or hp["alpha"], floor=0.001), cut, AtDensity((DENSITY,)))
