@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from sparsepop.methods.base import Method
 from sparsepop.nn import Act
+from sparsepop.nn.lines import larger_line, mean_over_places
 from sparsepop.schedule import Schedule, as_schedule, last_change
 
 if TYPE_CHECKING:
@@ -48,25 +49,20 @@ class DyReLU(Act):
         """(N, channels, ...) in, the same shape out."""
         if self.beta == 0.0:
             return F.relu(x)
-        rise, above, slope, intercept = self._lines(x)
-        # max(u, v) as relu(u - v) + v: what torch.maximum does backwards takes several times as long on CPUs
-        y = F.relu(x * rise + above) + x * slope + intercept
+        y = larger_line(x, *self._lines(x))
         if self.blend == "outputs" and self.beta != 1.0:
             return self.beta * y + (1.0 - self.beta) * F.relu(x)
         return y
 
-    def _lines(self, x: Tensor) -> list[Tensor]:
-        """By how much the first line is steeper and higher than the second; the second's slope and intercept.
-        Each (N, channels, 1, ...) in the type of `x`."""
+    def _lines(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Two slopes and two intercepts, each (N, channels)."""
         # in the weights' own precision: bfloat16 would move slopes by up to a percent
         with torch.autocast(x.device.type, enabled=False):
-            dtype = self.squeeze.weight.dtype
-            mean = x.flatten(2).mean(2, dtype=dtype) if x.ndim > 2 else x.to(dtype)
+            mean = mean_over_places(x, self.squeeze.weight.dtype)
             theta = 2.0 * torch.sigmoid(self.expand(F.relu(self.squeeze(mean)))) - 1.0
             share = self.beta if self.blend == "coefficients" else 1.0
             first, second, up, down = (share * theta).view(*x.shape[:2], 4).unbind(2)
-            lines = (1.0 + first - second, 0.5 * (up - down), second, 0.5 * down)
-        return [line.to(x.dtype).view(*x.shape[:2], *[1] * (x.ndim - 2)) for line in lines]
+            return 1.0 + first, second, 0.5 * up, 0.5 * down
 
 
 @dataclass(frozen=True)

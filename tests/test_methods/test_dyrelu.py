@@ -103,9 +103,32 @@ def test_gradients_flow_while_beta_is_above_0_alone(blend: str) -> None:
         assert x.grad.any()
 
 
-def test_it_differentiates_as_finite_differences_say() -> None:
-    made, x = unit(4, 0.6).double(), torch.randn(2, 4, 3, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(made, (x,))
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("blend", ["coefficients", "outputs"])
+def test_it_differentiates_as_finite_differences_say(blend: str, layout: torch.memory_format) -> None:
+    made = unit(4, 0.6, blend).double()
+    generator = torch.Generator().manual_seed(2)
+    square = torch.randn(2, 4, 3, 2, dtype=torch.float64, generator=generator)
+    for x in (square.contiguous(memory_format=layout), square[..., 0], square[..., 0, 0]):
+        leaf = x.detach().requires_grad_()
+        assert torch.autograd.gradcheck(made, (leaf,))
+        assert torch.autograd.gradcheck(lambda *_, leaf=leaf: made(leaf), tuple(made.parameters()))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_without_coefficients_its_gradient_is_a_relus(
+    dtype: torch.dtype, layout: torch.memory_format
+) -> None:
+    made, wanted = unit(), torch.randn(3, 8, 4, 5).to(dtype).contiguous(memory_format=layout)
+    for param in made.expand.parameters():
+        nn.init.zeros_(param)
+    x = inputs().to(dtype).contiguous(memory_format=layout).requires_grad_()
+    y = made(x)
+    (gradient,) = torch.autograd.grad(y, x, wanted)
+    assert torch.equal(y, x.relu())
+    assert torch.equal(gradient, wanted * (x > 0))
+    assert y.stride() == gradient.stride() == x.stride()
 
 
 def test_autocast_changes_no_more_than_the_inputs_rounding() -> None:
