@@ -46,8 +46,7 @@ class _Prune(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weight: Tensor, threshold: Tensor) -> Tensor:
         ctx.save_for_backward(weight, threshold)
-        # where, because masked_fill forgets channels_last
-        return torch.where(weight.abs() <= threshold, 0.0, weight)
+        return _above(weight.abs().sub_(threshold), weight)
 
     @staticmethod
     @once_differentiable
@@ -56,5 +55,12 @@ class _Prune(torch.autograd.Function):
         size = weight.abs()
         over = size - threshold
         steep = grad * long_tail(over)
-        by_weight = torch.where(over <= 0.0, 0.0, grad).addcmul_(steep, size)
+        by_weight = _above(over, grad).addcmul_(steep, size)
         return by_weight, -(steep * weight).sum_to_size(threshold.shape)
+
+
+def _above(over: Tensor, values: Tensor) -> Tensor:
+    """`values`, but 0 where `over` is at most 0."""
+    # what relu does backwards: on CPUs torch.where takes twenty times as long where both sides are mixed
+    result: Tensor = torch.ops.aten.threshold_backward(values, over, 0)
+    return result
