@@ -18,11 +18,12 @@ from benchmarks.measure import Clock, Times, averaged, ratios, show, take_turns,
 from benchmarks.memory import peak_bytes
 from sparsepop.ledger import state_bytes
 from sparsepop.member import Member, Task
-from sparsepop.methods import Halo, Thresholds, rigl, static
+from sparsepop.methods import Halo, PhaseDyReLU, Thresholds, rigl, static
 from sparsepop.methods.base import Method
 from sparsepop.models import build
 from sparsepop.optim import SGD
 from sparsepop.recipe import Recipe
+from sparsepop.schedule import Linear
 from sparsepop.train import train_step
 
 DENSITY, INTERVAL, STEPS = 0.1, 100, 100_000
@@ -35,12 +36,15 @@ Run = Callable[[], object]
 
 @dataclass(frozen=True)
 class Case:
-    """A model and batches of `size` images for it; `targets`: the most that ratios to dense may be."""
+    """A model and batches of `size` images for it; `targets`: the most that ratios to dense may be; `slots`:
+    whether it has activations that DyReLUs can replace.
+    """
 
     model: str
     task: Task
     targets: tuple[tuple[str, float], ...] = ()
     size: int = 128
+    slots: bool = True
 
 
 CASES = (
@@ -50,7 +54,7 @@ CASES = (
         (("static", 1.02), ("RigL, averaged", 1.05), ("DST", 1.15), ("HALO", 1.10)),
     ),
     Case("lenet-300-100", Task((1, 28, 28), 10), (("DST", 2.5), ("HALO", 2.0))),
-    Case("lstm-a", Task((1, 28, 28), 10), (("DST", 1.15),)),
+    Case("lstm-a", Task((1, 28, 28), 10), (("DST", 1.15),), slots=False),
 )
 LARGE = Case("resnet-18", Task((3, 32, 32), 10), size=8)  # weights far outweigh activations
 
@@ -160,6 +164,8 @@ def measure_steps(case: Case, device: torch.device, seconds: float, clock: Clock
         "DST": member_step(make_member(case, (Thresholds(5e-6),), device), batch, 1),
         "HALO": member_step(make_member(case, (Halo(1e-8, 1e-8),), device), batch, 1),
     }
+    if case.slots:
+        runs["EAST, DyReLU phase"] = member_step(make_member(case, _east(), device), batch, 1)
     update = {"RigL, update": member_step(sparse, batch, INTERVAL)}
     sync = torch.cuda.synchronize if device.type == "cuda" else _nothing
     trial = take_turns({**runs, **update}, 1, warmup=1, sync=sync, clock=clock)
@@ -169,6 +175,12 @@ def measure_steps(case: Case, device: torch.device, seconds: float, clock: Clock
     rounds = max(3, round(seconds / sum(median(t) * (1 if n in update else steps) for n, t in trial.items())))
     times = take_turns(turns, rounds, sync=sync, clock=clock)
     return {name: [t / (1 if name in update else steps) for t in each] for name, each in times.items()}
+
+
+def _east() -> tuple[Method, ...]:
+    # sharing, the other part of EAST that a step runs through, needs blocks, which not every case has
+    phase = PhaseDyReLU(Linear(1.0, 0.0, STEPS // 2, STEPS // 4))
+    return (phase, *rigl(DENSITY, STEPS, interval=INTERVAL))
 
 
 def repeated(run: Run, times: int) -> Run:
