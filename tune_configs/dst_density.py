@@ -24,8 +24,10 @@ def methods(name: str, density: float, steps: int) -> tuple[Method, ...]:
     }[name]
 
 
-def experiment(data: str = "digits", epochs: int = 60, smoke: bool = False) -> Experiment:
-    """10, 2 and 0.5% density, three seeds; gradual magnitude pruning beside them. --smoke: one seed."""
+def experiment(
+    data: str = "digits", epochs: int = 60, densities: Any = (0.1, 0.02, 0.005), smoke: bool = False
+) -> Experiment:
+    """Three seeds each; gradual magnitude pruning beside them. --smoke: one seed."""
     name = PurePath(data).name
     model = "lenet-300-100" if name in ("digits", "mnist") else "resnet-20"
     steps = open_data(data).steps_per_epoch(64) * (2 if smoke else epochs)
@@ -34,5 +36,5 @@ def experiment(data: str = "digits", epochs: int = 60, smoke: bool = False) -> E
         optimizer = SGD(lr=Cosine(0.1, 0.0, steps), weight_decay=5e-4)
         return Recipe(model, steps, methods(hp["way"], hp["density"], steps), optimizer, batch=64)
 
-    values = {"density": (0.1, 0.02, 0.005), "way": ("dense", "alpha", "steered", "gmp")}
+    values = {"density": densities, "way": ("dense", "alpha", "steered", "gmp")}
     return Experiment(f"dst-density-{name}", recipe, data, Grid(values, 1 if smoke else 3), steps // 6)
