@@ -14,7 +14,7 @@ FAST: Any = {"precision": "bfloat16", "channels_last": True}
 
 
 def methods(name: str, density: float, steps: int) -> tuple[Method, ...]:
-    """Weights are replaced as often, for the run's length, as in the paper of EAST: SET 58 times, RigL 22."""
+    """Intervals between updates, of the run, as in EAST's paper: a 58th for SET, a 22nd for RigL and EAST."""
     return {
         "set": sparse_evolution(density, steps, interval=max(1, steps // 58)),
         "rigl": rigl_itop(density, steps),
