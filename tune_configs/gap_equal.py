@@ -13,10 +13,11 @@ from sparsepop.schedule import Cosine, Restarts
 
 OTHERS: dict[str, Any] = {"rigl": rigl, "gmp": gmp, "acdc": acdc, "one-shot": one_shot}
 RUNS = [("gap", "epochs"), *((name, budget) for name in OTHERS for budget in ("epochs", "flops"))]
+GRID = {"density": [0.1, 0.05, 0.01], "run": RUNS}
 
 
-def experiment(data: str = "digits", epochs: int = 20, flops: bool = True, smoke: bool = False) -> Experiment:
-    """90, 95, 99% sparsity; `flops`: also equal sums of alive weights over steps. --smoke: 5-step epochs."""
+def experiment(data: str = "digits", epochs: int = 20, grid: Any = GRID, smoke: bool = False) -> Experiment:
+    """Budget `flops`: equal sums of alive weights over steps. --smoke: one seed, epochs of five steps."""
     name, epoch = PurePath(data).name, 5 if smoke else open_data(data).steps_per_epoch(128)
     model, parts = ("resnet-20", 4) if name == "cifar10" else ("lenet-300-100", 3)
     equal, tail = epochs * epoch, round(0.15 * epochs) * epoch
@@ -35,6 +36,4 @@ def experiment(data: str = "digits", epochs: int = 20, flops: bool = True, smoke
         optimizer = SGD(Cosine(0.1, 0.0, steps), weight_decay=5e-4)
         return Recipe(model, steps, OTHERS[method](density, steps), optimizer)
 
-    runs = [run for run in RUNS if flops or run[1] == "epochs"]
-    grid = Grid({"density": [0.1, 0.05, 0.01], "run": runs}, 1 if smoke else 3)
-    return Experiment(f"gap-equal-{name}", recipe, data, grid, generation=epoch)
+    return Experiment(f"gap-equal-{name}", recipe, data, Grid(grid, 1 if smoke else 3), generation=epoch)

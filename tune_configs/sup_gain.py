@@ -12,16 +12,17 @@ from sparsepop.schedule import Cosine, Every, Milestones, Triangular, split
 
 # name: highest learning rate of the cycles, share explored (0: one mask, only weights are averaged)
 CYCLES = dict(paper=(0.005, 0.5), little=(0.005, 0.1), fast=(0.05, 0.5), both=(0.05, 0.1), same=(0.05, 0.0))
+GRID = {"density": [0.05, 0.02], "run": ["rigl", *CYCLES]}
 
 
 def experiment(
-    data: str = "digits", densities: Any = (0.05, 0.02), base: str = "rigl", smoke: bool = False
+    data: str = "digits", epochs: int = 60, base: str = "rigl", grid: Any = GRID, smoke: bool = False
 ) -> Experiment:
-    """20 epochs (digits: 60), the last fifth in cycles. `--set base=paper`: half of the weights replaced to
-    the end while the learning rate falls in steps; `rigl`: ever fewer, a cosine. --smoke: one seed."""
+    """The last fifth of the epochs in cycles. `--set base=paper`: half of the weights replaced to the end
+    while the learning rate falls in steps; `rigl`: ever fewer, a cosine. --smoke: one seed, 10 epochs."""
     name = PurePath(data).name
     model = {"mnist": "lenet-300-100", "digits": "lenet-300-100"}.get(name, "resnet-20")
-    steps = (10 if smoke else 60 if name == "digits" else 20) * open_data(data).steps_per_epoch(128)
+    steps = (10 if smoke else epochs) * open_data(data).steps_per_epoch(128)
     phases, often = split(steps, 0.2, steps // 20), Every(steps // 20, steps // 20)
 
     def alone(density: float, steps: int, low: float) -> tuple[Any, Any]:
@@ -36,5 +37,4 @@ def experiment(
             methods, lr = sup_tickets(first, phases, explore=explore), Triangular(0.001, high, phases, before)
         return Recipe(model, steps, methods, SGD(lr, weight_decay=5e-4))
 
-    grid = Grid({"density": densities, "run": ["rigl", *CYCLES]}, seeds=1 if smoke else 5)
-    return Experiment(f"sup-gain-{name}", recipe, data, grid, steps)
+    return Experiment(f"sup-gain-{name}", recipe, data, Grid(grid, 1 if smoke else 5), steps)
