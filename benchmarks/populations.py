@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from benchmarks.command import run_module, trained
 from benchmarks.measure import Spread, show, verdict
 from benchmarks.toy import MEMBERS, Alone, Toy, calibrate, time_alone
 from sparsepop.results import read
 
 QUIET = 0.9  # share of the time that a process must have a CPU, or other programs are in the way
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
@@ -59,19 +55,17 @@ def time_ours(toy: Toy, folder: str) -> Run:
     """The toy by `python -m sparsepop.run`."""
     config = Path(folder, "toy_config.py")
     config.write_text(f"from benchmarks.toy import Toy\n\nEXPERIMENT = {toy!r}.experiment()\n")
-    began, ended = _run_module("sparsepop.run", str(config), "--storage", folder)
+    began, ended = run_module("sparsepop.run", str(config), "--storage", folder)
     where = str(Path(folder, toy.experiment().name))
-    rows, events = read(where, "members", superseded=True), read(where, "events")
-    first = rows.loc[rows["status"] == "started", "time"].min().timestamp()
-    last = rows.loc[rows["status"] == "done", "time"].max().timestamp()
-    exploits = int((events["kind"] == "exploit").sum())
+    first, last = trained(where)
+    exploits = int((read(where, "events")["kind"] == "exploit").sum())
     return Run(first - began, last - first, ended - last, len(read(where, "reports")), exploits)
 
 
 def time_tune(toy: Toy, folder: str) -> Run:
     """The toy by `python -m benchmarks.tune_pbt`."""
     size = ("--every", str(toy.every), "--generations", str(toy.generations))
-    began, ended = _run_module("benchmarks.tune_pbt", folder, *size)
+    began, ended = run_module("benchmarks.tune_pbt", folder, *size)
     return tune_run(map(json.loads, Path(folder, "log.jsonl").read_text().splitlines()), began, ended)
 
 
@@ -126,17 +120,3 @@ def _cells(run: Run, generation: float) -> list[str]:
         f"{ratio:.3f}",
         f"{whole:.3f}",
     ]
-
-
-def _run_module(name: str, *arguments: str, clock: Callable[[], float] = time.time) -> tuple[float, float]:
-    """Run a module as a command; returns when it began and ended. RuntimeError when it fails."""
-    # members get the priority of the loops they are compared with, and can import what the config imports
-    environment = {"RAY_worker_niceness": "0", **os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", name, *arguments]
-    began = clock()
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    ended = clock()
-    if done.returncode:
-        last = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
-        raise RuntimeError(f"{name} failed with exit status {done.returncode}:\n{last}")
-    return began, ended

@@ -110,7 +110,7 @@ def test_a_run_under_tune_is_read_off_its_log() -> None:
     assert over(run, 4.0) == pytest.approx(10.0 / (2 * 4.0))
 
 
-@pytest.mark.parametrize("name", ["step", "exchange", "tune_pbt", "read", "scale", "tickets"])
+@pytest.mark.parametrize("name", ["step", "exchange", "tune_pbt", "read", "scale", "tickets", "partitions"])
 def test_help_says_what_a_script_does(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     module = importlib.import_module(f"benchmarks.{name}")
     with pytest.raises(SystemExit) as left:

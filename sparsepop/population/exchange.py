@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from typing import Any
 
 import ray
-from ray import cloudpickle
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sparsepop.population.board import Board, Terms
+from sparsepop.population.merger import Merger, Reference, on_this_node
 from sparsepop.population.messages import Assignment, Post
 from sparsepop.population.needs import StateKey
-from sparsepop.population.rounds import Merge, Outcome
+from sparsepop.population.rounds import Merge
 from sparsepop.population.states import StateFiles, delete_merged
 from sparsepop.storage import Storage
 
 WRITERS = 32  # files that are written or deleted at a time
 CALLS = 10_000  # calls that may wait at a time: every member's `ask`, and posts must still get through
-Reference = list[Any]  # a list around an ObjectRef, so that Ray passes the reference itself; [] without one
-Merger = Callable[[Merge, list[Reference]], Awaitable[tuple[Outcome, Reference]]]
 MERGED = 2  # rounds whose merged networks are kept: somebody may be one behind
 
 
@@ -32,15 +29,15 @@ class Exchange:
     and deletes the states that nobody can.
 
     A restarted actor finds posts and decisions on storage; the references are gone then, and members load
-    from storage. Partitions are merged by `merger`, in another process; what comes of it is journalled before
-    anybody hears of it, and a merge that was interrupted is done again.
+    from storage. Rounds are merged by what `merger` makes, in another process; what comes of it is journalled
+    before anybody hears of it, and a merge that was interrupted is done again.
     """
 
-    def __init__(self, root: str, terms: Terms, merger: Merger | None = None) -> None:
+    def __init__(self, root: str, terms: Terms, merger: Callable[[], Merger] | None = None) -> None:
         storage = Storage(root)
         self._storage = storage
         self._board = Board(storage, terms)
-        self._merger = merger
+        self._merger = merger() if merger is not None else None
         self._merging: dict[int, asyncio.Task[None]] = {}  # by group; it stays where it failed
         self._merged: dict[tuple[int, int], Reference] = {}
         self._answered: set[StateKey] = set()
@@ -188,32 +185,8 @@ class Exchange:
                 self._waiting.pop(state).set()
 
 
-class RayMerger:
-    """Merges in a Ray task with the pickled `job`, passed on unread here, for it would load torch."""
-
-    def __init__(self, job: bytes) -> None:
-        self.job = job
-
-    async def __call__(self, merge: Merge, references: list[Reference]) -> tuple[Outcome, Reference]:
-        # without a CPU: those who wait for the merge may hold them all
-        task = ray.remote(num_cpus=0, num_returns=2)(_merge_round)
-        outcome, merged = task.remote(self.job, merge, references)
-        return await outcome, [merged]
-
-
-def _merge_round(job: bytes, merge: Merge, references: list[Reference]) -> Any:
-    from sparsepop.population.client import fetched
-    from sparsepop.population.merging import merge_round
-    from sparsepop.population.snapshot import to_arrays
-
-    outcome, merged = merge_round(cloudpickle.loads(job), merge, [fetched(each) for each in references])
-    return outcome, to_arrays(merged)
-
-
 def exchange_actor() -> Any:
     """The class of an actor that restarts by itself; `remote` starts it, and calls are repeated until it
     answers."""
     actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=CALLS)(Exchange)
-    # beside the driver, whose node is the last that a cluster loses
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    return actor.options(scheduling_strategy=here)
+    return on_this_node(actor)  # beside the driver, whose node is the last that a cluster loses

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import ray
@@ -17,9 +18,10 @@ from ray import cloudpickle, tune
 from sparsepop.experiment import Exchanging, Experiment, Start
 from sparsepop.population.board import Terms, welcome
 from sparsepop.population.client import ActorClient
-from sparsepop.population.exchange import RayMerger, exchange_actor
+from sparsepop.population.exchange import exchange_actor
 from sparsepop.population.job import Job
 from sparsepop.population.loggers import made_loggers
+from sparsepop.population.merger import RayMerger
 from sparsepop.population.names import member_name
 from sparsepop.population.places import CROWD, Places, plan_places
 from sparsepop.population.timetable import rounds_of
@@ -151,7 +153,9 @@ def _started_exchange(job: Job, storage: Storage, members: Sequence[int]) -> Any
         return None
     welcome(storage)
     terms = Terms(experiment.search, members, experiment.mode, experiment.seed, job.rounds)
-    merger = RayMerger(cloudpickle.dumps(job)) if job.rounds is not None else None
+    merger = None
+    if job.rounds is not None:
+        merger = partial(RayMerger, cloudpickle.dumps(job), job.rounds.groups)
     return exchange_actor().remote(storage.root, terms, merger)
 
 

@@ -55,6 +55,10 @@ class Rounds(Protocol):
     def patient(self) -> bool:
         """Whether a round waits for members that have failed for good."""
 
+    @property
+    def groups(self) -> int:
+        """How many groups there are."""
+
     def group_of(self, member: int) -> int: ...
 
     def members_of(self, group: int) -> Sequence[int]: ...
@@ -134,6 +138,10 @@ class PartitionRounds:
     @property
     def patient(self) -> bool:
         return self.search.lost == "again"
+
+    @property
+    def groups(self) -> int:
+        return self.search.groups
 
     def group_of(self, member: int) -> int:
         return member // self.search.parts

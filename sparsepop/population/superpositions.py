@@ -29,6 +29,7 @@ class Superpositions:
     hps: Mapping[int, dict[str, Any]]
     event: str = "superpose"
     patient: bool = False
+    groups: int = 1
 
     def group_of(self, member: int) -> int:
         return 0

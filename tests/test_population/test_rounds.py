@@ -214,7 +214,7 @@ def test_a_merge_that_fails_is_told_and_tried_again(tmp_path: Path) -> None:
         return OUTCOME, [f"merged {len(references)}"]
 
     rounds = PartitionRounds(SEARCH, 0, 3)
-    exchange = Exchange(str(tmp_path), Terms(SEARCH, [0, 1], rounds=rounds), merger)
+    exchange = Exchange(str(tmp_path), Terms(SEARCH, [0, 1], rounds=rounds), lambda: merger)
 
     async def scenario() -> None:
         await exchange.post(post(0, 0), [])
@@ -260,7 +260,7 @@ def test_merged_networks_that_could_not_be_deleted_are_deleted_later(
 
     original = Storage.delete
     monkeypatch.setattr(Storage, "delete", delete)
-    exchange = Exchange(str(tmp_path), Terms(SEARCH, [0, 1], rounds=rounds), merger)
+    exchange = Exchange(str(tmp_path), Terms(SEARCH, [0, 1], rounds=rounds), lambda: merger)
     asyncio.run(scenario())
     assert storage.names("merged/p0000") == ["g0004.pt", "g0005.pt"]
 

@@ -106,7 +106,7 @@ class World:
         rounds, exchange = rounds_of(experiment), None
         if isinstance(search, Exchanging):
             terms = Terms(search, members, experiment.mode, experiment.seed, rounds)
-            exchange = Exchange(storage.root, terms, self.merge)
+            exchange = Exchange(storage.root, terms, lambda: self.merge)
         self.client = LocalClient(exchange, through_memory)
         client = self.client if exchange else None
         self.job = Job(experiment, storage.root, client, 1, "cpu", rounds=rounds)
