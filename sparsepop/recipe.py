@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from sparsepop.methods.base import Method
+from sparsepop.methods.cut import Cut
 from sparsepop.models import Model
 from sparsepop.optim import SGD, AdamW
 from sparsepop.ranks import NORMS
@@ -58,6 +59,7 @@ class Recipe:
             raise ValueError(f"clip must be positive or None, got {self.clip}")
         for method in self.methods:
             self._check_method(method)
+        self._check_soft()
 
     def density_at(self, step: int) -> float:
         """The density promised after `step` steps: that of the last method that promises one, else 1."""
@@ -91,6 +93,20 @@ class Recipe:
                 f"{type(method).__name__} settles at step {method.settled_at()}, "
                 f"after the last step {self.steps}: shorten its schedule or train longer"
             )
+
+    def _check_soft(self) -> None:
+        """While a soft method trains all weights, no other may believe that masks hold."""
+        soft = next((type(method).__name__ for method in self.methods if method.soft), None)
+        if soft is None:
+            return
+        hard = min((method.at for method in self.methods if isinstance(method, Cut)), default=self.steps)
+        for method in self.methods:
+            needed = method.needs_masks_at()
+            if needed is not None and needed < hard:
+                raise ValueError(
+                    f"{type(method).__name__} needs masks that hold at step {needed}, and {soft} only "
+                    f"observes them before step {hard}: drop one, or Cut by step {needed}"
+                )
 
 
 def _check_model(model: Model) -> None:

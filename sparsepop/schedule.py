@@ -307,6 +307,11 @@ class Every:
             return False
         return (step - self.begin) % self.interval == 0
 
+    @property
+    def first(self) -> int | None:
+        """The first due step, or None."""
+        return self.begin if self(self.begin) else None
+
     def last_before(self, step: int) -> int | None:
         """The last due step below `step`, or None."""
         last = step - 1 if self.end is None else min(step - 1, self.end)

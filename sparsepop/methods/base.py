@@ -118,6 +118,12 @@ class Method:
         """The density that this method promises once `step` steps are done; None when it promises none."""
         return None
 
+    def needs_masks_at(self) -> int | None:
+        """The first step at which this method sets masks, or counts on those there are to hold; None for
+        methods that work beside masks which are only observed (`soft`).
+        """
+        return None
+
     def settled_at(self) -> int:
         """The step from which neither the promised density nor the network's modules change."""
         return 0

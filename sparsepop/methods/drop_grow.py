@@ -89,6 +89,9 @@ class DropGrow(Method):
         if member.step in lows(schedule) or owes(member, self, schedule):
             self._update(member, 0.0, _noise(member))
 
+    def needs_masks_at(self) -> int | None:
+        return self.every.first if self.density is None else 0
+
     def density_at(self, step: int) -> float | None:
         if self.density is None:
             return None

@@ -94,6 +94,9 @@ class GrowPrune(Method):
         if self.phases.ending(member.step) or member.step >= self.phases.end:
             self.conclude(member)
 
+    def needs_masks_at(self) -> int:
+        return 0
+
     def density_at(self, step: int) -> float | None:
         """`density` between phases; inside one, how much is alive is the network's affair: None, or 1 where
         there is but one partition.

@@ -49,6 +49,9 @@ class Magnitude(Method):
             prune(member.masks, schedule(member.step), self.scope, member.optimizer)
             reach(member, self, schedule(member.step))
 
+    def needs_masks_at(self) -> int:
+        return 0
+
     def density_at(self, step: int) -> float | None:
         schedule = as_schedule(self.density)
         if step >= self.settled_at() > 0:

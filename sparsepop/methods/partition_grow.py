@@ -70,6 +70,9 @@ class PartitionGrow(Method):
         if self.fresh and (phase is not None or member.step == self.rounds.end):
             member.optimizer.state.clear()
 
+    def needs_masks_at(self) -> int:
+        return 0
+
     def density_at(self, step: int) -> float | None:
         """`density` outside the rounds; None within one and at its end, before the merge (1 where there is
         but one partition).

@@ -30,6 +30,9 @@ class Static(Method):
     def start(self, member: Member) -> None:
         set_random_masks(member, member.masks.allocate(self.density, self.distribution))
 
+    def needs_masks_at(self) -> int:
+        return 0
+
     def density_at(self, step: int) -> float:
         return self.density
 

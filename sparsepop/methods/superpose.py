@@ -48,7 +48,7 @@ class Superpose(Method):
     may leave more than the exact count; no layer is emptied by global pruning; other buffers than BatchNorm's
     are averaged too where they are floating-point numbers, and taken from the newest ticket where not.
 
-    Raises ValueError beside methods whose forward pass prunes (`soft`): their masks are only observed.
+    Not during the soft phase of a method like DST, whose masks are only observed: a `Cut` comes before.
     """
 
     phases: TwoPhases
@@ -63,14 +63,8 @@ class Superpose(Method):
         if self.prune not in PRUNE:
             raise ValueError(f"unknown time to prune {self.prune!r}: choose one of {', '.join(PRUNE)}")
 
-    def start(self, member: Member) -> None:
-        if soft := [type(method).__name__ for method in member.recipe.methods if method.soft]:
-            raise ValueError(
-                f"Superpose needs masks that are enforced, and {soft[0]} only observes: drop one"
-            )
-
     def after_step(self, member: Member) -> None:
-        if self.phases.ends(member.step):
+        if self.phases.cycles and self.phases.ends(member.step):
             remember(member.memory_of(self), member)
 
     def finish(self, member: Member, data: Batches) -> None:
@@ -95,6 +89,9 @@ class Superpose(Method):
 
     def break_off(self, member: Member, data: Batches) -> None:
         """Nothing: the network in training is one of those that will be averaged, and plain."""
+
+    def needs_masks_at(self) -> int | None:
+        return self.phases.before if self.phases.cycles else None
 
     def settled_at(self) -> int:
         return self.phases.end

@@ -49,6 +49,9 @@ class FromTicket(Method):
                 f"ticket {self.ticket} has density {ticket.density}, not {self.density}: use from_ticket"
             )
 
+    def needs_masks_at(self) -> int:
+        return 0
+
     def density_at(self, step: int) -> float:
         return self.density
 

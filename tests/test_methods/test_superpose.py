@@ -15,10 +15,12 @@ from torch import Tensor
 
 from sparsepop.member import Member
 from sparsepop.methods import (
+    Cut,
     DropGrow,
     Explored,
     Method,
     Superpose,
+    Thresholds,
     dense,
     east,
     gap,
@@ -115,8 +117,20 @@ class Watching(Method):
 
 
 def test_methods_that_only_observe_masks_are_refused() -> None:
-    with pytest.raises(ValueError, match="Watching only observes"):
-        Member.build(recipe_of((Watching(), Superpose(PHASES))), 0, TASK)
+    with pytest.raises(
+        ValueError, match=f"Superpose needs masks that hold at step {PHASES.before}, and Watch"
+    ):
+        recipe_of((Watching(), Superpose(PHASES)))
+
+
+def test_superposing_may_follow_a_soft_phase() -> None:
+    soft = (Thresholds(0.05), Cut(0.1, PHASES.before), Superpose(PHASES))
+    member = Member.build(recipe_of(soft), 0, TASK)
+    *_, report = train(member, Toy(), every=PHASES.end)
+    (merged,) = (note for note in report.notes if note.kind == "superpose")
+    assert merged.numbers["tickets"] == PHASES.cycles + 1
+    assert member.masks.alive == round(0.1 * member.masks.total)
+    assert all((member.masks.params[name][~mask] == 0).all() for name, mask in member.masks.tensors.items())
 
 
 # --- tickets and the average
