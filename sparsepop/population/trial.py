@@ -108,11 +108,13 @@ class MemberTrial:
         return going
 
     def save_early(self) -> bool:
-        """Save in the middle of a generation, for the machine is to be taken away; False at its beginning,
-        where nothing is to be saved: an attempt from there repeats, and tells, what the exchange did."""
+        """Save in the middle of a generation, for the machine is to be taken away; False where nothing is to
+        be saved: at its beginning, for an attempt from there repeats, and tells, what the exchange did, and
+        after the last step, while the methods finish."""
         if not self.ranks.leads:
             return True
-        if self.member.step % self.job.experiment.generation == 0:
+        step = self.member.step
+        if step % self.job.experiment.generation == 0 or step == self.member.recipe.steps:
             return False
         self.member.book_seconds()
         self.states.write_early(self.start.member, encode(self._snapshot(self.member.step, math.nan)))

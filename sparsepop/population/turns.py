@@ -41,4 +41,5 @@ class Turns(FIFOScheduler):
         return sorted(trials, key=self._generation)
 
     def _generation(self, trial: Trial) -> int:
-        return self._done.get(trial.trial_id, 0)
+        # below those who wait, with none finished, for somebody else to start
+        return self._done.get(trial.trial_id, -1)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sparsepop.experiment import PBT, Experiment, Grid
-from sparsepop.methods import Cut
+from sparsepop.methods import Cut, static, sup_tickets
 from sparsepop.population.ancestry import LINEAGE
 from sparsepop.population.board import Board, Terms, welcome
 from sparsepop.population.messages import Assignment
@@ -25,6 +25,7 @@ from sparsepop.population.states import StateFiles
 from sparsepop.population.trial import MemberTrial
 from sparsepop.recipe import Recipe
 from sparsepop.results import ancestors, leaderboard, read
+from sparsepop.schedule import TwoPhases
 from sparsepop.storage import Storage
 from tests.test_population.worlds import (
     GENERATION,
@@ -329,21 +330,47 @@ def test_what_a_method_noted_before_an_early_save_is_told_afterwards(tmp_path: P
     assert read(storage, "reports")["seconds"].max() > saved.seconds
 
 
+def test_a_machine_that_goes_while_a_member_finishes_costs_its_last_generation_alone(tmp_path: Path) -> None:
+    """Half of what `finish` does is no state to go on from."""
+    phases = TwoPhases(GENERATION, 5, 1)
+    steps = phases.end
+
+    def superposed(hp: dict[str, Any]) -> Recipe:
+        return Recipe("wrn-10-1", steps, sup_tickets(static(0.1), phases), batch=32)
+
+    storage = Storage(str(tmp_path / "small"))
+    begin(experiment(Grid({}), recipe=superposed), storage, fresh=False)
+    original = MemberTrial.__init__
+
+    def leaving(self: MemberTrial, *args: Any) -> None:
+        original(self, *args)
+        self.data = Leaving(self.data, self, 0, after=steps)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MemberTrial, "__init__", leaving)
+        (error,) = World(experiment(Grid({}), recipe=superposed), storage).run().errors.values()
+        assert type(error) is Killed
+    assert not early(storage, 0)
+    assert World(experiment(Grid({}), recipe=superposed), storage).run().errors == {}
+    assert list(read(storage, "reports")["step"]) == [GENERATION, steps]
+    assert list(read(storage, "reports")["final"]) == [False, True]
+
+
 def early(storage: Storage, member: int) -> bool:
     return storage.exists(f"states/m{member:04d}/early.pt")
 
 
 class Leaving:
-    """A data set whose machine goes before step `cut`."""
+    """A data set whose machine goes before step `cut`, or the first such batch `after` so many."""
 
-    def __init__(self, data: Any, trial: MemberTrial, cut: int) -> None:
-        self.data, self.trial, self.cut = data, trial, cut
+    def __init__(self, data: Any, trial: MemberTrial, cut: int, after: int = 0) -> None:
+        self.data, self.trial, self.cut, self.after = data, trial, cut, after
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.data, name)
 
     def batch(self, seed: int, step: int, *args: Any, **more: Any) -> Any:
-        if step == self.cut:
+        if step == self.cut and self.trial.member.step >= self.after:
             self.trial.save_early()
             raise Killed
         return self.data.batch(seed, step, *args, **more)

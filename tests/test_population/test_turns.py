@@ -33,6 +33,7 @@ class FakeController:
         self.turns = Turns()
         self.clock = 0
         self.equally_fast = False
+        self.led = False  # whether all start from the first one's first generation
         self.trained: list[tuple[str, int]] = []
         self.lead = 0
 
@@ -71,6 +72,9 @@ class FakeController:
             chosen.status, chosen.since = Trial.RUNNING, self.clock
 
     def blocked(self, trial: FakeTrial) -> bool:
+        first = self.trials[0]
+        if self.led and trial is not first and trial.generation == first.generation == 0:
+            return True
         return (
             self.synchronous
             and trial.asked
@@ -105,13 +109,15 @@ class FakeController:
     places=st.integers(1, 6),
     generations=st.integers(1, 5),
     synchronous=st.booleans(),
+    led=st.booleans(),
     crashes=st.integers(0, 3),
     seed=st.integers(0, 10**6),
 )
 def test_every_population_comes_to_its_end(
-    members: int, places: int, generations: int, synchronous: bool, crashes: int, seed: int
+    members: int, places: int, generations: int, synchronous: bool, led: bool, crashes: int, seed: int
 ) -> None:
     controller = FakeController(members, places, generations, synchronous, seed)
+    controller.led = led
     controller.play(crashes)
     everything = sorted((str(member), each) for member in range(members) for each in range(generations))
     assert sorted(controller.trained) == everything
