@@ -78,7 +78,7 @@ class Board:
             self.needs.update(post.member, self._needs_of(post.member))
 
     def due(self, post: Post) -> list[Entry]:
-        """What is to be decided now that `post` is noted, by journal entry: `journal`, then `enter`."""
+        """What is to be decided now that `post` is noted, by journal entry: `expect`, `journal`, `enter`."""
         if self.rounds is not None:
             merged = self._is_merged(self.rounds, self.rounds.group_of(post.member), post.generation)
             decided = [_late(post)] if merged else at_once(self.rounds, post)
@@ -88,6 +88,12 @@ class Board:
         if self.settled(post.generation):
             return [(_tag(post), [_late(post)])]
         return self._ripe(post.generation)
+
+    def expect(self, decided: Iterable[Assignment]) -> None:
+        """Keep the states that decisions speak of while these are written: donors may go on meanwhile."""
+        for each in decided:
+            if each.source is not None:
+                self.needs.update(each.member, self._needs_of(each.member) | {each.source})
 
     def journal(self, tag: str, decided: list[Assignment]) -> None:
         """Write decisions to storage; nothing else, so in any thread. `enter` must follow."""
@@ -138,8 +144,8 @@ class Board:
         return mergeable(rounds, group, generation, self._posts[generation], gone, lost)
 
     def merged(self, merge: Merge, outcome: Outcome) -> list[Entry]:
-        """What a merge decides, by journal entry: `journal`, then `enter`. Nothing where its group is yet to
-        be compared with others.
+        """What a merge decides, by journal entry: `expect`, `journal`, `enter`. Nothing where its group is
+        yet to be compared with others.
         """
         assert self.rounds is not None
         if not self.rounds.compared(merge.generation):
@@ -175,7 +181,8 @@ class Board:
             self._unkept.discard(member)
 
     def ripe(self) -> list[Entry]:
-        """What can be decided without anybody's post, for somebody has retired: `journal`, then `enter`."""
+        """What can be decided without anybody's post, for somebody has retired: `expect`, `journal`,
+        `enter`."""
         if self.rounds is not None:
             rounds, generations = self.rounds, sorted({generation for _, generation in self._ended})
             return [entry for generation in generations for entry in self._compared(rounds, generation)]

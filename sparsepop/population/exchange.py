@@ -175,6 +175,7 @@ class Exchange:
 
     async def _announce(self, tag: str, decided: list[Assignment]) -> None:
         """Journal decisions, then answer with them."""
+        self._board.expect(decided)
         await self._in_thread(self._board.journal, tag, decided)
         self._board.enter(decided)
         self._wake((each.member, each.generation) for each in decided)

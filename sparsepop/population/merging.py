@@ -23,11 +23,23 @@ from sparsepop.storage import Storage
 def merge_round(job: Job, merge: Merge, given: Sequence[State | None]) -> tuple[Outcome, State]:
     """Merge a round and write the merged network to storage; returns what is told of it, and the network as
     its members receive it, packed. `given`: what each of them has sent, in the order of `merge.posts`; None:
-    take it from storage. The same whoever does it, and how often.
+    take it from storage. The same on one kind of device, whoever does it, and how often.
+
+    A merge asks Ray for no GPU, since those who wait for it hold them all: it shares the first one of its
+    node, and where there is none, or no room on it, is done on the CPU.
     """
-    if job.device == "cuda" and not torch.cuda.is_available():
-        job = replace(job, device="cpu")  # the merge asks for no GPU: those who wait hold them all
     torch.set_num_threads(job.threads)
+    on_cpu = replace(job, device="cpu")
+    if job.device == "cpu" or not torch.cuda.is_available():
+        return _merge(on_cpu, merge, given)
+    try:
+        return _merge(job, merge, given)
+    except torch.cuda.OutOfMemoryError:
+        torch.cuda.empty_cache()
+        return _merge(on_cpu, merge, given)
+
+
+def _merge(job: Job, merge: Merge, given: Sequence[State | None]) -> tuple[Outcome, State]:
     work = _partitions if isinstance(job.rounds, PartitionRounds) else superpose_round
     outcome, merged = work(job, merge, given)
     Storage(job.root).write(merged_path(*merge.key), to_bytes(merged))

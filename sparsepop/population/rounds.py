@@ -201,7 +201,8 @@ class PartitionRounds:
                 f"round up to step {post.step}",
                 group=merge.group,
                 ends=alone and member != first,
-                numbers=outcome.numbers_of(member, post.member),
+                # booked on one that still reports
+                numbers=outcome.numbers_of(member, first),
             )
             for number, member in enumerate(members)
         ]

@@ -20,6 +20,7 @@ def settle(board: Board, entries: Iterable[Entry]) -> list[str]:
     """Journal and answer; the names of the entries."""
     tags = []
     for tag, decided in entries:
+        board.expect(decided)
         board.journal(tag, decided)
         board.enter(decided)
         tags.append(tag)

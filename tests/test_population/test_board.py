@@ -144,6 +144,20 @@ def test_asynchronous_members_are_answered_at_once(storage: Storage) -> None:
     assert (3, 5) in board.needs
 
 
+def test_a_donors_state_is_kept_while_the_decision_is_written(storage: Storage) -> None:
+    board = Board(storage, Terms(ASYNCHRONOUS, range(4)))
+    tell(board, post(3, 5, score=0.9))
+    board.note(taker := post(0, 1, score=0.1))
+    ((tag, decided),) = board.due(taker)
+    board.expect(decided)
+    for generation in (6, 7):
+        tell(board, post(3, generation, score=0.9))
+    assert (3, 5) in board.needs
+    board.journal(tag, decided)
+    board.enter(decided)
+    assert (3, 5) in board.needs
+
+
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.data())
 def test_the_order_of_posts_and_restarts_change_no_decision(

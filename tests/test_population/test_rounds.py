@@ -95,6 +95,8 @@ def test_all_take_the_merged_network_and_one_goes_on_after_the_last(generation: 
 def test_who_goes_on_is_somebody_who_is_still_there() -> None:
     merge = Merge(1, 3, (post(4, 3), post(5, 3)))
     assert [each.ends for each in KEEPING.after([(merge, OUTCOME)], {4, 5})] == [True, False, True]
+    back = KEEPING.after([(merge, OUTCOME)], {3, 4, 5})
+    assert [(each.ends, each.numbers["flops"]) for each in back] == [(False, 7.0), (True, 0.0), (True, 0.0)]
     everybody = PartitionRounds(PartitionParallel(3, groups=2, fine_tune="all"), start=1, last=3)
     assert not any(each.ends for each in everybody.after([(merge, OUTCOME)], {4, 5}))
 
