@@ -41,6 +41,7 @@ class SGD:
         optimizer = torch.optim.SGD(
             groups, lr=first, momentum=self.momentum, nesterov=self.nesterov, fused=True
         )
+        optimizer.register_step_pre_hook(_complete)
         scale_learning_rate(optimizer, first, 0)
         return optimizer
 
@@ -83,6 +84,18 @@ def scale_learning_rate(optimizer: torch.optim.Optimizer, lr: float, step: int) 
 def clippable(params: Iterable[nn.Parameter]) -> list[nn.Parameter]:
     """Those whose gradients share the norm that is bounded."""
     return [p for p in params if not getattr(p, "no_clip", False)]
+
+
+def _complete(optimizer: torch.optim.Optimizer, args: object, kwargs: object) -> None:
+    """Momentum of zero for parameters that had no gradient in the first step: torch's fused SGD takes
+    momentum of all that learn together, or of none.
+    """
+    params = [param for group in optimizer.param_groups for param in group["params"]]
+    if not 0 < len(optimizer.state) < len(params) or all(g["momentum"] == 0 for g in optimizer.param_groups):
+        return
+    for param in params:
+        if param.grad is not None and optimizer.state[param].get("momentum_buffer") is None:
+            optimizer.state[param]["momentum_buffer"] = torch.zeros_like(param)
 
 
 def _groups(

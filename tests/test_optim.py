@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
@@ -21,6 +23,24 @@ def learn(net: nn.Module, optimizer: torch.optim.Optimizer) -> list[torch.Tensor
         net(torch.arange(32.0).view(2, 1, 4, 4).sin()).square().sum().backward()
         optimizer.step()
     return [param.detach() for param in net.parameters()]
+
+
+def test_a_branch_that_is_taken_late_learns_as_with_torchs() -> None:
+    def steps(make: Callable[[list[nn.Parameter]], torch.optim.Optimizer]) -> list[torch.Tensor]:
+        often, late = (nn.Parameter(torch.full((3,), value)) for value in (1.0, 2.0))
+        optimizer = make([often, late])
+        for step in range(4):
+            optimizer.zero_grad()
+            (often.square().sum() + (late.pow(3).sum() if step in (1, 3) else 0.0)).backward()
+            optimizer.step()
+        return [often.detach(), late.detach()]
+
+    mine = steps(SGD(0.05, 0.8, weight_decay=0.01).build)
+    torchs = steps(
+        lambda params: torch.optim.SGD(params, lr=0.05, momentum=0.8, weight_decay=0.01, foreach=False)
+    )
+    for one, other in zip(mine, torchs, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_sgd_is_torchs() -> None:
