@@ -9,9 +9,10 @@ from typing import Any
 import pandas as pd
 
 from sparsepop.figures.style import ACCENT, shades
-from sparsepop.results import ancestors, hyperparameters, leaderboard, lineage, read
-from sparsepop.results.reader import Folder, nothing_yet, open_experiment
+from sparsepop.results import Tables, ancestors, hyperparameters, leaderboard, lineage
+from sparsepop.results.reader import Folder, nothing_yet
 from sparsepop.results.table import base_name
+from sparsepop.results.tables import tables_of
 
 NAMED = 16  # members named beside the colours at most
 PANELS = 8  # hyperparameters drawn at most
@@ -71,17 +72,16 @@ class Population:
         return max(self.reports.loc[self.reports["member"] == member, "step"], default=0)
 
 
-def load_population(experiment: Folder) -> Population:
+def load_population(experiment: Folder | Tables) -> Population:
     """Read a population; raises FileNotFoundError for a missing experiment and ValueError for one without
     reports.
     """
-    storage = open_experiment(experiment)
-    reports = read(storage, "reports")
+    tables = tables_of(experiment)
+    reports = tables.read("reports")
     reports = reports[reports["score"].notna()]
     if reports.empty:
-        raise ValueError(nothing_yet(storage, "reports with a score"))
-    board = leaderboard(storage)
-    best = ancestors(storage, int(board.iloc[0]["member"]))
-    return Population(
-        base_name(str(storage)), board, reports, lineage(storage), hyperparameters(storage), best
-    )
+        raise ValueError(nothing_yet(tables.storage, "reports with a score"))
+    board = leaderboard(tables)
+    best = ancestors(tables, int(board.iloc[0]["member"]))
+    name = base_name(str(tables.storage))
+    return Population(name, board, reports, lineage(tables), hyperparameters(tables), best)

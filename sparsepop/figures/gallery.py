@@ -15,10 +15,11 @@ from sparsepop.figures.family import Population, load_population
 from sparsepop.figures.frames import MissingRows
 from sparsepop.figures.published import like
 from sparsepop.figures.runs import load_runs
-from sparsepop.results import leaderboard, read
+from sparsepop.results import Tables, leaderboard
 from sparsepop.results.hyper import has_repeats
-from sparsepop.results.reader import Folder, open_experiment
+from sparsepop.results.reader import Folder
 from sparsepop.results.table import base_name
+from sparsepop.results.tables import tables_of
 
 Drawings: TypeAlias = dict[str, tuple[str, Callable[[], Figure]]]
 CLASSES = {"digits": 10, "mnist": 10, "cifar10": 10, "cifar100": 100}
@@ -33,15 +34,18 @@ class Picture:
     figure: Figure
 
 
-def fitting(experiment: Folder) -> str:
+def fitting(experiment: Folder | Tables) -> str:
     """`grid` where runs repeat settings over seeds or end at different densities, else `population`."""
-    board = leaderboard(experiment)
+    return _kind(leaderboard(experiment))
+
+
+def _kind(board: pd.DataFrame) -> str:
     ended = board[board["status"] != "merged"]  # those that were merged end partly dense
     densities = ended["density"].dropna().round(3).nunique()
     return "grid" if has_repeats(board) or (not board["exploits"].any() and densities > 1) else "population"
 
 
-def draw(experiment: Folder, kind: str, published: pd.DataFrame | None = None) -> Figure:
+def draw(experiment: Folder | Tables, kind: str, published: pd.DataFrame | None = None) -> Figure:
     """The figure of this kind (`fitting`); raises as `load_population` and `load_runs` do."""
     if kind == "population":
         return population.population(load_population(experiment))
@@ -49,18 +53,18 @@ def draw(experiment: Folder, kind: str, published: pd.DataFrame | None = None) -
     return accuracy.accuracy_density(runs, None if published is None else like(published, runs))
 
 
-def gallery(experiment: Folder, published: pd.DataFrame | None = None) -> Iterator[Picture]:
+def gallery(experiment: Folder | Tables, published: pd.DataFrame | None = None) -> Iterator[Picture]:
     """Every figure that the experiment has rows for; those of single members show the best one, or the best
     that is sparse where there is one. Raises ValueError for an experiment without reports.
     """
-    storage = open_experiment(experiment)
-    found, runs = load_population(storage), load_runs(storage)
+    tables = tables_of(experiment)
+    found, runs = load_population(tables), load_runs(tables)
     sparse = found.board[found.board["density"] < 1]
     best = int((sparse if len(sparse) else found.board).iloc[0]["member"])
     printed = None if published is None else like(published, runs)
-    tables = {name: read(storage, name) for name in ("reports", "layers", "events", "ensembles")}
-    drawings = _of_population(found) if fitting(storage) == "population" else _of_runs(runs, printed)
-    for name, (shows, drawn) in {**drawings, **_of_one(best, **tables)}.items():
+    frames = {name: tables.read(name) for name in ("reports", "layers", "events", "ensembles")}
+    drawings = _of_population(found) if _kind(found.board) == "population" else _of_runs(runs, printed)
+    for name, (shows, drawn) in {**drawings, **_of_one(best, **frames)}.items():
         try:
             figure = drawn()
         except MissingRows:

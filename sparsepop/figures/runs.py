@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sparsepop.results import leaderboard, read
+from sparsepop.results import Tables, leaderboard
 from sparsepop.results.hyper import hp_keys
-from sparsepop.results.reader import Folder, description, nothing_yet, open_experiment
+from sparsepop.results.reader import Folder, nothing_yet
 from sparsepop.results.table import base_name, value_text
+from sparsepop.results.tables import tables_of
 
 _COSTS = ("others", "train_flops", "inference_flops", "dense_flops")
 COLUMNS = ("experiment", "key", "label", "density", "accuracy", "split", "dense")
 
 
-def load_runs(experiment: Folder) -> pd.DataFrame:
+def load_runs(experiment: Folder | Tables) -> pd.DataFrame:
     """The leaderboard of an experiment, by member, and these columns: experiment, data, model; key (equal for
     equal hyperparameters) and label (what sets the run apart, but for its density); dense (whether no run of
     that label is sparse); the newest report's others, train_flops, inference_flops and dense_flops; accuracy
@@ -26,23 +27,23 @@ def load_runs(experiment: Folder) -> pd.DataFrame:
 
     Raises ValueError for an experiment without reports.
     """
-    storage = open_experiment(experiment)
-    board = leaderboard(storage).sort_values("member")
+    tables = tables_of(experiment)
+    board = leaderboard(tables).sort_values("member")
     split = "test" if board["test_accuracy"].notna().any() else "validation"
     board = board.assign(accuracy=board[f"{split}_accuracy"], split=split)
-    runs = board[board["accuracy"].notna()].assign(key=hp_keys, experiment=base_name(str(storage)))
+    runs = board[board["accuracy"].notna()].assign(key=hp_keys, experiment=base_name(str(tables.storage)))
     if runs.empty:
-        raise ValueError(nothing_yet(storage, "reports"))
-    newest = read(storage, "reports").groupby("member").tail(1).set_index("member")
+        raise ValueError(nothing_yet(tables.storage, "reports"))
+    newest = tables.read("reports").groupby("member").tail(1).set_index("member")
     runs = runs.join(newest[list(_COSTS)], on="member")
-    runs["data"] = str(description(storage).get("data", ""))
-    runs["model"] = runs["member"].map(_models(read(storage, "members", superseded=True)))
+    runs["data"] = str(tables.description.get("data", ""))
+    runs["model"] = runs["member"].map(_models(tables.read("members", superseded=True)))
     runs["label"] = labels(runs)
     runs["dense"] = ~runs.groupby("label")["density"].transform(lambda densities: (densities < 1).any())
     return runs.reset_index(drop=True)
 
 
-def load_all(experiments: Iterable[Folder]) -> pd.DataFrame:
+def load_all(experiments: Iterable[Folder | Tables]) -> pd.DataFrame:
     """The runs of several experiments in one frame; labels begin with the experiment's name where more than
     one is given. Runs on the test split are not mixed with validation so far: then the latter are left out.
     """

@@ -21,7 +21,7 @@ from sparsepop.config import ConfigError
 from sparsepop.experiment import Experiment, Tuned
 from sparsepop.population.schedulers import SEEN, Judge
 from sparsepop.population.searchers import METRIC, Asked, decoded, samplers
-from sparsepop.results import read
+from sparsepop.results import Tables, read
 from sparsepop.storage import Storage
 
 EXTRAS = ("optuna",)  # of this package, each with the package of the same name
@@ -91,7 +91,8 @@ def _ended(storage: Storage) -> dict[int, float]:
     """The last scores of the members that are done or stopped."""
     if not storage.exists("members"):
         return {}
-    members, reports = read(storage, "members"), read(storage, "reports")
+    tables = Tables(storage)
+    members, reports = tables.read("members"), tables.read("reports")
     ended = set(members.loc[members["status"].isin(["done", "stopped"]), "member"])
     scores = reports.groupby("member").tail(1).set_index("member")["score"]
     return {int(member): float(score) for member, score in scores.items() if member in ended}

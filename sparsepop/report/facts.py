@@ -8,10 +8,9 @@ from typing import Any
 import pandas as pd
 
 from sparsepop.report.cells import Column, Table, amount, count, duration, numbers_text, percent, shown
-from sparsepop.results import ancestors, lineage
+from sparsepop.results import Tables, ancestors, lineage
 from sparsepop.results.report import wall_seconds
 from sparsepop.results.table import base_name, hp_text, percent_text
-from sparsepop.storage import Storage
 
 ROWS = 200  # rows of a table at most: a page is for looking at, the tables themselves are for the rest
 _STATE_CHANGES = ("failed", "stopped")
@@ -29,13 +28,13 @@ def about(described: dict[str, Any], reports: pd.DataFrame) -> str:
     return " · ".join(part for part in parts if part)
 
 
-def tiles(storage: Storage, board: pd.DataFrame, reports: pd.DataFrame) -> list[tuple[str, str, str]]:
+def tiles(tables: Tables, board: pd.DataFrame, reports: pd.DataFrame) -> list[tuple[str, str, str]]:
     """The summary: (what, number, small print) each."""
     best, newest = board.iloc[0], _newest(reports)
     statuses = ", ".join(f"{number} {status}" for status, number in board["status"].value_counts().items())
     spent, dense = newest["train_flops"].sum(), newest["dense_flops"].max()
     density = f"{percent_text(best['density'])} of its prunable weights alive"
-    exploits = len(lineage(storage))
+    exploits = len(lineage(tables))
     return [
         ("best member", f"m{best['member']}", f"score {shown(best['score'], '{:.4f}'.format)}"),
         (
@@ -46,7 +45,7 @@ def tiles(storage: Storage, board: pd.DataFrame, reports: pd.DataFrame) -> list[
         ("weights", count(best["alive"]), density),
         ("members", str(len(board)), statuses),
         ("exploits", str(exploits), "states taken over from another member"),
-        ("time", duration(wall_seconds(storage)), f"wall; {duration(board['seconds'].sum())} of devices"),
+        ("time", duration(wall_seconds(tables)), f"wall; {duration(board['seconds'].sum())} of devices"),
         ("training FLOPs", amount(spent), f"all members; dense: {amount(dense)} an input"),
     ]
 
@@ -116,10 +115,10 @@ _COLUMNS: tuple[tuple[Column, Callable[[pd.Series], str]], ...] = (
 )
 
 
-def ancestry(storage: Storage, board: pd.DataFrame) -> str:
+def ancestry(tables: Tables, board: pd.DataFrame) -> str:
     """Where the best member's weights come from, in one line."""
     best = int(board.iloc[0]["member"])
-    parts = [f"m{member} (steps {start:,} to {end:,})" for member, start, end in ancestors(storage, best)]
+    parts = [f"m{member} (steps {start:,} to {end:,})" for member, start, end in ancestors(tables, best)]
     return " → ".join(parts)
 
 

@@ -12,10 +12,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from sparsepop.figures import Picture, encode, gallery
 from sparsepop.report import facts, repeat
 from sparsepop.report.cells import Table
-from sparsepop.results import leaderboard, read
-from sparsepop.results.reader import Folder, description, nothing_yet, open_experiment
+from sparsepop.results import Tables, leaderboard
+from sparsepop.results.reader import Folder, nothing_yet
 from sparsepop.results.table import base_name
-from sparsepop.storage import Storage
+from sparsepop.results.tables import tables_of
 
 HEAVY = 500_000  # bytes of SVG beyond which a PNG takes less
 _EM, _LEAST = 8.0, 3.4  # rem for each inch of a figure: at most, and at least before it scrolls
@@ -32,30 +32,30 @@ class Shown:
     narrowest: float
 
 
-def render(experiment: Folder, published: pd.DataFrame | None = None) -> str:
+def render(experiment: Folder | Tables, published: pd.DataFrame | None = None) -> str:
     """The page of an experiment. Equal tables give equal pages. Text from the tables is escaped; the page
     loads nothing and runs nothing, and says so to the browser.
 
     Raises FileNotFoundError for a missing experiment, ValueError for one in which no member has started, or
     what was read is damaged.
     """
-    storage = open_experiment(experiment)
-    board = leaderboard(storage)
+    tables = tables_of(experiment)
+    board = leaderboard(tables)
     if board.empty:
-        raise ValueError(nothing_yet(storage, "members"))
-    reports, events = read(storage, "reports"), read(storage, "events")
+        raise ValueError(nothing_yet(tables.storage, "members"))
+    reports, events = tables.read("reports"), tables.read("events")
     context = {
-        "name": base_name(str(storage)),
-        "about": facts.about(description(storage), reports),
-        "tiles": facts.tiles(storage, board, reports),
+        "name": base_name(str(tables.storage)),
+        "about": facts.about(tables.description, reports),
+        "tiles": facts.tiles(tables, board, reports),
         "board": facts.board_table(board, reports),
-        "pictures": list(_pictures(storage, published)),
-        "ancestry": facts.ancestry(storage, board),
+        "pictures": list(_pictures(tables, published)),
+        "ancestry": facts.ancestry(tables, board),
         "exploits": facts.exploit_table(events),
-        "ended": facts.ended_table(read(storage, "members")),
+        "ended": facts.ended_table(tables.read("members")),
         "events": facts.event_table(events),
-        "ensembles": facts.ensemble_table(read(storage, "ensembles")),
-        "repeat": repeat.how(storage, board),
+        "ensembles": facts.ensemble_table(tables.read("ensembles")),
+        "repeat": repeat.how(tables, board),
     }
     return _environment().get_template("page.html").render(**context)
 
@@ -69,9 +69,9 @@ def _environment() -> Environment:
     return environment
 
 
-def _pictures(storage: Storage, published: pd.DataFrame | None) -> Iterator[Shown]:
-    if read(storage, "reports")["score"].notna().any():
-        for picture in gallery(storage, published):
+def _pictures(tables: Tables, published: pd.DataFrame | None) -> Iterator[Shown]:
+    if tables.read("reports")["score"].notna().any():
+        for picture in gallery(tables, published):
             width = picture.figure.get_figwidth()
             yield Shown(picture.name, picture.shows, _inline(picture), _EM * width, _LEAST * width)
 

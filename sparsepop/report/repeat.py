@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from sparsepop.results import read
-from sparsepop.results.reader import COMMAND, description
+from sparsepop.results import Tables
+from sparsepop.results.reader import COMMAND
 from sparsepop.storage import Storage
 
 
@@ -22,19 +22,21 @@ class Repeat:
     experiment: str
 
 
-def how(storage: Storage, board: pd.DataFrame) -> Repeat:
+def how(tables: Tables, board: pd.DataFrame) -> Repeat:
     """All that a repetition needs, as far as the experiment says it."""
-    members = read(storage, "members", superseded=True)
+    members = tables.read("members", superseded=True)
     best = int(board.iloc[0]["member"])
     own = members[(members["member"] == best) & members["recipe"].notna()]
-    described = description(storage)
+    described = tables.description
     facts = [("experiment seed", str(described["seed"]))] if "seed" in described else []
     facts += [(f"seed of member {best}", seed) for seed in own["seed"].dropna().astype(str).tail(1)]
     facts.append(("git", _all_of(members["git_sha"]) or "unknown: not run from a repository"))
     facts += [(name, value) for name, value in _hardware(members).items()]
     kept = {name: value for name, value in described.items() if name != "starts"}
     recipe = _indented(str(own["recipe"].iloc[-1])) if len(own) else ""
-    return Repeat(_command(storage, described), facts, recipe, json.dumps(kept, indent=1) if kept else "")
+    return Repeat(
+        _command(tables.storage, described), facts, recipe, json.dumps(kept, indent=1) if kept else ""
+    )
 
 
 def _command(storage: Storage, described: dict[str, object]) -> str:

@@ -3,14 +3,15 @@
 from sparsepop.results.compact import compact
 from sparsepop.results.hyper import hyperparameters
 from sparsepop.results.lineage import ancestors, leaderboard, lineage
-from sparsepop.results.reader import read
 from sparsepop.results.schema import SCHEMA_VERSION, SCHEMAS, ResultsError
+from sparsepop.results.tables import Tables, read
 from sparsepop.results.writer import Writer
 
 __all__ = [
     "SCHEMAS",
     "SCHEMA_VERSION",
     "ResultsError",
+    "Tables",
     "Writer",
     "ancestors",
     "compact",

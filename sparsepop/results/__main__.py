@@ -10,9 +10,10 @@ from rich.console import Console
 
 from sparsepop.results.compact import compact
 from sparsepop.results.lineage import leaderboard
-from sparsepop.results.reader import nothing_yet, open_experiment, read
+from sparsepop.results.reader import nothing_yet, open_experiment
 from sparsepop.results.schema import SCHEMAS
 from sparsepop.results.table import rich_table
+from sparsepop.results.tables import read
 from sparsepop.storage import Storage
 
 _WIDE = 10_000  # a pipe has no width to keep to: nothing is cut there

@@ -6,20 +6,21 @@ import json
 
 import pandas as pd
 
-from sparsepop.results.reader import Folder, current, open_experiment, read
+from sparsepop.results.reader import Folder, current
+from sparsepop.results.tables import Tables, tables_of
 
 
-def hyperparameters(experiment: Folder) -> pd.DataFrame:
+def hyperparameters(experiment: Folder | Tables) -> pd.DataFrame:
     """Every member's hyperparameters over time: one row for each value that was set or changed.
 
     Columns: member, step (from which on the value held, until the member's next row of that name), name,
     value (as JSON gives it: a number, text, a list, ...). Sorted by member, step, name. Rows of attempts
     that a later one superseded are left out.
     """
-    storage = open_experiment(experiment)
-    members = read(storage, "members", superseded=True)
+    tables = tables_of(experiment)
+    members = tables.read("members", superseded=True)
     starts = members[members["status"] == "started"]
-    changed = read(storage, "events").rename(columns={"hp_after": "hp"})
+    changed = tables.read("events").rename(columns={"hp_after": "hp"})
     known = pd.concat([frame[["member", "attempt", "step", "time", "hp"]] for frame in (starts, changed)])
     known = current(known.dropna(subset="hp").reset_index(drop=True), members, again=True)
     known = known.sort_values(["member", "attempt", "time"])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from sparsepop.results.reader import Folder, description, open_experiment, read
+from sparsepop.results.reader import Folder
 from sparsepop.results.schema import DONOR_GENERATION
-from sparsepop.storage import Storage
+from sparsepop.results.tables import Tables, read, tables_of
 
 _REPORTED = ("score", "validation_accuracy", "test_accuracy", "density", "alive", "prunable", "seconds")
 _FROM_DONORS = ("exploit", "start")
@@ -17,26 +17,27 @@ _LEADERBOARD = (
 )
 
 
-def lineage(experiment: Folder) -> pd.DataFrame:
+def lineage(experiment: Folder | Tables) -> pd.DataFrame:
     """Who took whose state, in order of steps (exploits, common starts): member, generation, step, donor."""
     return _taken(read(experiment, "events"), _FROM_DONORS)[_TAKEN]
 
 
-def ancestors(experiment: Folder, member: int) -> list[tuple[int, int, int]]:
+def ancestors(experiment: Folder | Tables, member: int) -> list[tuple[int, int, int]]:
     """The history of the weights that `member` has now: (member, from_step, to_step), oldest first.
 
     A donor gives the state that it had at the end of a generation, before it received anything there itself;
     what it took later, even at earlier steps, is no part of that. Raises ValueError for a member that the
     experiment doesn't have.
     """
-    storage = open_experiment(experiment)
-    members, events = read(storage, "members"), read(storage, "events")
+    tables = tables_of(experiment)
+    members, events = tables.read("members"), tables.read("events")
     if member not in set(members["member"]):
         known = ", ".join(map(str, members["member"])) or "none"
-        raise ValueError(f"member {member} is not in {storage}: its members are {known}")
-    stood = _stood(members, read(storage, "reports"), events)
+        raise ValueError(f"member {member} is not in {tables.storage}: its members are {known}")
+    stood = _stood(members, tables.read("reports"), events)
     end = int(stood.loc[stood["member"] == member, "step"].max())
-    return _segments(_taken(events, _FROM_DONORS), _ever_taken(storage), member, end)
+    ever = _ever_taken(tables.read("events", superseded=True))
+    return _segments(_taken(events, _FROM_DONORS), ever, member, end)
 
 
 def _segments(current: pd.DataFrame, ever: pd.DataFrame, member: int, end: int) -> list[tuple[int, int, int]]:
@@ -54,11 +55,10 @@ def _segments(current: pd.DataFrame, ever: pd.DataFrame, member: int, end: int) 
     return [(member, 0, end), *segments]
 
 
-def _ever_taken(storage: Storage) -> pd.DataFrame:
+def _ever_taken(events: pd.DataFrame) -> pd.DataFrame:
     """What every member took, by generation, whatever superseded it: others may have the donor's state from
     before. Of a generation that was repeated, the last attempt counts, which may have found nothing to take.
     """
-    events = read(storage, "events", superseded=True)
     decided = events[events["kind"].isin([*_FROM_DONORS, "lost"])].sort_values(["attempt", "time"])
     decided = decided.drop_duplicates(["member", "generation"], keep="last")
     return _taken(decided, _FROM_DONORS).sort_values("generation")
@@ -76,7 +76,7 @@ def _taken(events: pd.DataFrame, kinds: tuple[str, ...] = ("exploit",)) -> pd.Da
     return taken.astype({"donor": "int32"}).reset_index(drop=True)
 
 
-def leaderboard(experiment: Folder) -> pd.DataFrame:
+def leaderboard(experiment: Folder | Tables) -> pd.DataFrame:
     """One row per member, the best score first (of equals the lower validation loss; then those without one,
     and last those that were merged into another, which scored while partly dense), from the newest rows of
     each. Best is lowest where the experiment's mode is `min`.
@@ -85,25 +85,20 @@ def leaderboard(experiment: Folder) -> pd.DataFrame:
     the end), density (share of prunable weights alive), alive, prunable, exploits (how often it took a
     donor's state), donor (the last one), seconds (device-seconds), hp (JSON, as they are now).
     """
-    storage = open_experiment(experiment)
-    members, reports, events = (read(storage, table) for table in ("members", "reports", "events"))
+    tables = tables_of(experiment)
+    members, reports, events = (tables.read(table) for table in ("members", "reports", "events"))
     newest = reports.groupby("member").tail(1).set_index("member")
     board = members.set_index("member")[["status"]].join(newest[list(_REPORTED)])
     board["step"] = _stood(members, reports).groupby("member")["step"].max()
     taken = _taken(events).astype({"donor": "Int32"}).groupby("member")["donor"]
     board["exploits"] = taken.size().reindex(board.index, fill_value=0)
     board["donor"] = taken.last().reindex(board.index)
-    board["hp"] = _hp_now(read(storage, "members", superseded=True), events).reindex(board.index)
+    board["hp"] = _hp_now(tables.read("members", superseded=True), events).reindex(board.index)
     board["loss"] = newest["validation_loss"]
     board["merged"] = board["status"] == "merged"
-    order = [True, _mode(storage) == "min", True]
+    order = [True, tables.description.get("mode") == "min", True]
     board = board.sort_values(["merged", "score", "loss"], ascending=order).reset_index()
     return board.assign(rank=range(1, len(board) + 1))[list(_LEADERBOARD)]
-
-
-def _mode(storage: Storage) -> str:
-    """Whether the highest (max) or the lowest (min) score of an experiment is the best."""
-    return str(description(storage).get("mode", "max"))
 
 
 def _hp_now(members: pd.DataFrame, events: pd.DataFrame) -> pd.Series:

@@ -1,4 +1,4 @@
-"""Reading a table: all parts of an experiment as one pandas frame, without the rows that no longer hold."""
+"""Reading a table: all its parts as one pandas frame, and which rows of it still hold."""
 
 from __future__ import annotations
 
@@ -23,8 +23,6 @@ Folder: TypeAlias = "str | Path | Storage"  # where an experiment lies
 NOTE = "experiment.json"  # in an experiment: what it is
 COMMAND = "command.txt"  # in an experiment: the command that last trained it
 _LISTINGS = 3
-# an attempt starts with the exchange after the state that it goes on from, and what the next step grows
-_REPEATED = ("exploit", "lost", "start", "merge", "superpose", "grow")
 _ORDER = ("member", "step", "attempt", "time")
 
 
@@ -54,26 +52,13 @@ def nothing_yet(storage: Storage, what: str) -> str:
     return f"{storage} holds no {what}: {hint}"
 
 
-def read(experiment: Folder, table: str, *, superseded: bool = False) -> pd.DataFrame:
-    """One table of an experiment, sorted by member and step (ensembles: by time), with a fresh index.
-
-    Dtypes are those of `convert.to_frame`, also when there are no rows. With `superseded` all rows ever
-    written come back; without it, rows of an attempt beyond the step at which a later attempt of the same
-    member started are left out (what an exchange did at that very step too: the later attempt repeats it),
-    and `members` holds the newest row per member.
-
-    Raises ValueError for an unknown table, FileNotFoundError for a missing experiment, and ResultsError for
-    a damaged part or one that a newer version wrote.
-    """
-    storage = open_experiment(experiment)
-    rows = _rows(storage, table)
-    if superseded or "attempt" not in rows:
-        return rows
-    if table == "members":
-        newest = rows.sort_values(["attempt", "time"], kind="stable").groupby("member").tail(1)
-        return newest.sort_values("member").reset_index(drop=True)
-    again = rows["kind"].isin(_REPEATED) if table == "events" else False
-    return current(rows, _rows(storage, "members"), again=again)
+def every_row(storage: Storage, table: str) -> pd.DataFrame:
+    """All rows of a table that were ever written, sorted, with a fresh index; raises as `read` does."""
+    schema = schema_of(table)
+    parts = [part.rows for part in read_parts(storage, table)]
+    frame = to_frame(pa.concat_tables([schema.empty_table(), *parts]))
+    order = [column for column in _ORDER if column in schema.names]
+    return frame.sort_values(order, kind="stable", ignore_index=True)
 
 
 def current(rows: pd.DataFrame, members: pd.DataFrame, *, again: bool | pd.Series) -> pd.DataFrame:
@@ -136,14 +121,6 @@ def _without_replaced(parts: list[Part]) -> list[Part]:
         replaced |= part.stands_for
     # a part of a replaced one's name and other content came later: its rows are new
     return [part for part in parts if replaced.get(part.name) != part.digest]
-
-
-def _rows(storage: Storage, table: str) -> pd.DataFrame:
-    schema = schema_of(table)
-    parts = [part.rows for part in read_parts(storage, table)]
-    frame = to_frame(pa.concat_tables([schema.empty_table(), *parts]))
-    order = [column for column in _ORDER if column in schema.names]
-    return frame.sort_values(order, kind="stable", ignore_index=True)
 
 
 def _decode(folder: str, name: str, data: bytes, schema: pa.Schema) -> Part:

@@ -10,8 +10,9 @@ from rich.table import Table
 
 from sparsepop.results.hyper import has_repeats, hp_keys
 from sparsepop.results.lineage import leaderboard
-from sparsepop.results.reader import read
+from sparsepop.results.reader import Folder
 from sparsepop.results.table import hp_text, percent_text
+from sparsepop.results.tables import Tables, read, tables_of
 from sparsepop.storage import Storage
 
 _TOP, _BOTTOM, _ALL = 10, 3, 20  # rows shown of a large population, and the size up to which all are
@@ -21,13 +22,14 @@ def print_summary(storage: Storage, console: Console) -> None:
     """Print the experiment in `storage`: its members (runs that repeat one setting grouped), the best one,
     the exploits, wall and device seconds, and the path of the results. Needs 80 columns; only hp is folded.
     """
-    board = leaderboard(storage)
+    tables = Tables(storage)
+    board = leaderboard(tables)
     if board.empty:
         _print_path(console, f"no member has started; results: {storage}")
         return
     repeated = has_repeats(board)
-    console.print(settings_table(storage, board) if repeated else members_table(board))
-    for line in (best_line(board), cost_line(storage, board)):
+    console.print(settings_table(tables, board) if repeated else members_table(board))
+    for line in (best_line(board), cost_line(tables, board)):
         console.print(line, markup=False, highlight=False)
     _print_path(console, f"results: {storage}")
 
@@ -117,13 +119,13 @@ def _exploits(row: pd.Series) -> str:
     return f"{row['exploits']} ({row['donor']})" if row["exploits"] else "0    "
 
 
-def settings_table(storage: Storage, board: pd.DataFrame) -> Table:
+def settings_table(tables: Tables, board: pd.DataFrame) -> Table:
     """One row per setting of the hyperparameters, over its finished runs, in the order of their members.
 
     Accuracies are mean ± sample standard deviation. The FLOPs of training stand beside their ratio to the
     dense runs of the same network, where the experiment has such runs.
     """
-    board = with_train_flops(storage, board).assign(key=hp_keys).sort_values("member")
+    board = with_train_flops(tables, board).assign(key=hp_keys).sort_values("member")
     groups = [group for _, group in board.groupby("key", sort=False)]
     table = _table(
         "settings, mean ± standard deviation over seeds",
@@ -153,10 +155,10 @@ def _gflops(gflops: float) -> str:
     return _number(gflops, ",.0f" if gflops >= 100 else ".3g")
 
 
-def with_train_flops(storage: Storage, board: pd.DataFrame) -> pd.DataFrame:
+def with_train_flops(experiment: Folder | Tables, board: pd.DataFrame) -> pd.DataFrame:
     """A leaderboard with train_flops of finished runs, and relative: their ratio to the mean of the dense
     finished runs with as many prunable weights; both missing where there is nothing to compare."""
-    reports = read(storage, "reports")
+    reports = read(experiment, "reports")
     final = reports[reports["final"]].groupby("member").tail(1).set_index("member")["train_flops"]
     board = board.assign(train_flops=board["member"].map(final))
     dense = board[board["density"] == 1].groupby("prunable")["train_flops"].mean()
@@ -175,18 +177,19 @@ def best_line(board: pd.DataFrame) -> str:
     return f"best: member {best['member']}, score {best['score']:.4f}, {tested}, {kept}"
 
 
-def cost_line(storage: Storage, board: pd.DataFrame) -> str:
+def cost_line(tables: Tables, board: pd.DataFrame) -> str:
     """How often states were taken over, and how long it all took, pauses between attempts left out."""
     exploits = int(board["exploits"].sum())
-    wall, device = wall_seconds(storage), float(board["seconds"].sum())
+    wall, device = wall_seconds(tables), float(board["seconds"].sum())
     plural = "" if exploits == 1 else "s"
     return f"{exploits} exploit{plural}; {wall:,.0f} s wall, {device:,.0f} device-seconds"
 
 
-def wall_seconds(storage: Storage) -> float:
+def wall_seconds(experiment: Folder | Tables) -> float:
     """The time during which at least one attempt of one member was at work, from the times of all rows."""
-    tables = [read(storage, table, superseded=True) for table in ("members", "reports")]
-    rows = pd.concat([table[["member", "attempt", "time"]] for table in tables])
+    tables = tables_of(experiment)
+    frames = [tables.read(table, superseded=True) for table in ("members", "reports")]
+    rows = pd.concat([frame[["member", "attempt", "time"]] for frame in frames])
     spans = rows.groupby(["member", "attempt"])["time"].agg(["min", "max"]).sort_values("min")
     total, until = pd.Timedelta(0), pd.Timestamp.min.tz_localize("UTC")
     for start, end in zip(spans["min"], spans["max"], strict=True):
