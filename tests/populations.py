@@ -64,6 +64,14 @@ def write_family(storage: Storage) -> None:
     write_member(storage, 2, first | {"lr": 0.02}, [0.9, 0.92, 0.91, 0.93], exploits=[(300, 0, best)])
 
 
+def write_start(storage: Storage, member: int, donor: int, step: int) -> None:
+    """The common start of a member, which takes the state that the donor has at a step."""
+    writer = Writer(storage, member, 0)
+    at: dict[str, Any] = {"generation": step // 100, "step": step, "time": clock(step / 10)}
+    writer.add("events", kind="start", donor=donor, **at)
+    writer.flush("start")
+
+
 def write_grid(storage: Storage, seeds: int = 3) -> None:
     """Dense, and static and RigL at two densities, each with several seeds."""
     runs = [("dense", 1.0), *((name, density) for name in ("static", "rigl") for density in (0.1, 0.05))]

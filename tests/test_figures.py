@@ -7,6 +7,7 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,8 +20,10 @@ from matplotlib.patches import FancyArrowPatch
 
 from analysis.figures import main
 from sparsepop import figures
+from sparsepop.figures import family as of_family
+from sparsepop.figures.style import shades
 from sparsepop.storage import Storage
-from tests.populations import write_family, write_grid, write_member
+from tests.populations import write_family, write_grid, write_member, write_start
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -104,7 +107,7 @@ def test_the_ancestry_of_the_best_is_bold(tree: Figure) -> None:
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == [
         "ancestry of member 0",
-        "exploit: donor to receiver",
+        "state taken over: donor to receiver",
     ]
 
 
@@ -151,6 +154,40 @@ def test_a_member_that_has_not_reported_yet(tmp_path: Path) -> None:
     figure = figures.population(figures.load_population(tmp_path))
     assert points(titled(figure, tmp_path.name), "member 1") == []
     assert points(titled(figure, "lr"), "member 1") == [(0, 2), (0, 2)]
+
+
+def arrows(figure: Figure) -> int:
+    return sum(isinstance(patch, FancyArrowPatch) for patch in figure.axes[0].patches)
+
+
+def test_a_common_start_is_an_arrow_and_no_exploit(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path / "begun"))
+    write_member(storage, 0, {"lr": 1}, [0.5, 0.6])
+    write_member(storage, 1, {"lr": 1}, [0.5, 0.7], exploits=[(200, 0, {"lr": 1})])
+    write_start(storage, 1, 0, 100)
+    found = figures.load_population(storage)
+    assert (found.exploits, len(found.taken)) == (1, 2)
+    scores, tree = figures.population(found), figures.family_tree(found)
+    assert (arrows(scores), arrows(tree)) == (2, 2)
+    for figure in (scores, tree):
+        assert ": 1 exploits" in titled(figure, "begun").get_title(loc="left").replace("2 members, ", "")
+
+
+def test_colours_and_scores_are_looked_up_once(family: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: list[int] = []
+
+    def counted(count: int) -> Any:
+        counts.append(count)
+        return shades(count)
+
+    monkeypatch.setattr(of_family, "shades", counted)
+    found = figures.load_population(family)
+    figures.population(found)
+    figures.family_tree(found)
+    assert counts == [3]
+    assert found._scores is found._scores
+    assert [found.score(0, step) for step in (100, 400)] == [0.1, 0.99]
+    assert np.isnan(found.score(0, 50))
 
 
 @pytest.mark.parametrize("scores", [[0.5, 1.0], [1.0, 1.0], [0.99, 0.99], [-3.0, 12.0], [0.2, 0.3]])

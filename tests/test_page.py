@@ -17,7 +17,7 @@ from sparsepop.report import cells, render
 from sparsepop.report.__main__ import main
 from sparsepop.results import Writer
 from sparsepop.storage import Storage
-from tests.populations import clock, write_family, write_grid, write_member
+from tests.populations import clock, write_family, write_grid, write_member, write_start
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 EVIL = """</td><script>document.title = "owned"</script><img src=x onerror="document.title='owned'">"""
@@ -195,6 +195,14 @@ def test_members_that_have_not_reported(tmp_path: Path) -> None:
     page = render(tmp_path)
     assert "<img" not in page
     assert table(page, "leaderboard")[1][:3] == ["1", "m0", "started"]
+
+
+def test_a_common_start_is_no_exploit(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    for member in (0, 1):
+        write_member(storage, member, {"lr": 1}, [0.5])
+    write_start(storage, 1, 0, 100)
+    assert '<p class="what">exploits</p><p class="big">0</p>' in render(storage)
 
 
 def look(page: str, width: int, folder: Path) -> tuple[dict[str, Any], str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -20,18 +21,23 @@ PANELS = 8  # hyperparameters drawn at most
 
 @dataclass(frozen=True)
 class Population:
-    """The frames of a population: its leaderboard, its reports with a score, `lineage`, `hyperparameters`,
-    and the `ancestors` of the best member.
+    """The frames of a population: its leaderboard, its reports with a score, the states that were taken over
+    (`lineage`: exploits and common starts), `hyperparameters`, and the `ancestors` of the best member.
     """
 
     name: str
     board: pd.DataFrame
     reports: pd.DataFrame
-    exploits: pd.DataFrame
+    taken: pd.DataFrame
     hp: pd.DataFrame
     ancestry: list[tuple[int, int, int]]
 
     @property
+    def exploits(self) -> int:
+        """How many exploits there were; a common start is none."""
+        return int(self.board["exploits"].sum())
+
+    @cached_property
     def colors(self) -> dict[int, Any]:
         """A colour per member, the best first and darkest."""
         return dict(zip(self.board["member"], shades(len(self.board)), strict=True))
@@ -64,8 +70,12 @@ class Population:
 
     def score(self, member: int, step: int) -> float:
         """What a member reported at a step; NaN when it reported nothing there."""
-        found = self.reports[(self.reports["member"] == member) & (self.reports["step"] == step)]["score"]
-        return float(found.iloc[-1]) if len(found) else float("nan")
+        return self._scores.get((member, step), float("nan"))
+
+    @cached_property
+    def _scores(self) -> dict[tuple[int, int], float]:
+        columns = (self.reports[name].tolist() for name in ("member", "step", "score"))
+        return {(member, step): score for member, step, score in zip(*columns, strict=True)}
 
     def end(self, member: int) -> int:
         """The last step at which a member reported; 0 before that."""

@@ -23,14 +23,15 @@ from sparsepop.results.table import value_text
 
 
 def population(found: Population) -> Figure:
-    """Every member's score over the steps, arrows from donors to receivers, the best member's ancestry in
-    bold, and at the right each hyperparameter that differs between members or changes.
+    """Every member's score over the steps, arrows from donors to receivers (exploits, common starts), the
+    best member's ancestry in bold, and at the right each hyperparameter that differs between members or
+    changes.
     """
     names = found.searched
     with sheet(11.5 if names else 8.0, max(5.0, 1.5 * len(names))) as figure:
         main, panels = _axes(figure, len(names))
         _draw_scores(main, found)
-        _draw_exploits(main, found)
+        _draw_taken(main, found)
         _draw_ancestry(main, found)
         _dress(main, found)
         _draw_ranks(figure, main, found)
@@ -44,11 +45,12 @@ def population(found: Population) -> Figure:
 
 def family_tree(found: Population) -> Figure:
     """The population's family tree: a line across for each member, best at the top, an arrow from donor to
-    receiver for each exploit, and bold the way that the best member's weights took.
+    receiver for each state that was taken over (exploits, common starts), and bold the way that the best
+    member's weights took.
 
-    Raises ValueError for a population without exploits.
+    Raises ValueError for a population in which nobody took over a state.
     """
-    if found.exploits.empty:
+    if found.taken.empty:
         raise MissingRows("no rows: give an experiment in which members took over each other's states")
     rows = {member: place for place, member in enumerate(found.board["member"])}
     height = min(9.0, max(2.6, 1.2 + (0.14 if found.many else 0.3) * len(rows)))
@@ -56,7 +58,7 @@ def family_tree(found: Population) -> Figure:
         axes = figure.add_subplot()
         for member, row in rows.items():
             axes.plot([0, found.end(member)], [row, row], color=found.colors[member], linewidth=found.width)
-        columns = (found.exploits[name].tolist() for name in ("step", "donor", "member"))
+        columns = (found.taken[name].tolist() for name in ("step", "donor", "member"))
         for step, donor, member in zip(*columns, strict=True):
             if donor in rows:
                 _arrow(axes, found, (step, rows[donor]), (step, rows[member]))
@@ -103,8 +105,8 @@ def _draw_scores(axes: Axes, found: Population) -> None:
         axes.plot(rows["step"], rows["score"], **style)
 
 
-def _draw_exploits(axes: Axes, found: Population) -> None:
-    columns = (found.exploits[name].tolist() for name in ("step", "donor", "member"))
+def _draw_taken(axes: Axes, found: Population) -> None:
+    columns = (found.taken[name].tolist() for name in ("step", "donor", "member"))
     for step, donor, member in zip(*columns, strict=True):
         start, end = (step, found.score(donor, step)), (step, found.score(member, step))
         if np.isfinite([start[1], end[1]]).all():
@@ -143,7 +145,7 @@ def _dress_tree(axes: Axes, found: Population, rows: dict[int, int]) -> None:
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
     step_axis(axes, found.last)
-    axes.set_title(f"{found.name}: {len(found.exploits)} exploits, and where the best weights come from")
+    axes.set_title(f"{found.name}: {found.exploits} exploits, and where the best weights come from")
     axes.figure.legend(handles=_handles(found), loc="outside lower right", ncols=2)
 
 
@@ -151,7 +153,7 @@ def _dress(axes: Axes, found: Population) -> None:
     """Title, legend, and the scale of the scores."""
     best = found.board.iloc[0]
     axes.set_title(
-        f"{found.name}: {len(found.board)} members, {len(found.exploits)} exploits; "
+        f"{found.name}: {len(found.board)} members, {found.exploits} exploits; "
         f"best is member {best['member']} with {best['score']:.4f}"
     )
     scores = found.reports["score"]
@@ -167,9 +169,9 @@ def _dress(axes: Axes, found: Population) -> None:
 def _handles(found: Population) -> list[Line2D]:
     bold: Any = {"color": ACCENT, "linewidth": 3.5, "alpha": 0.8}
     handles = [Line2D([], [], **bold, label=f"ancestry of member {found.board.iloc[0]['member']}")]
-    if len(found.exploits):
+    if len(found.taken):
         arrow: Any = {"color": GREY, "linewidth": 0.8, "marker": ">", "markersize": 5, "markevery": (1, 2)}
-        handles.append(Line2D([0, 1], [0, 0], label="exploit: donor to receiver", **arrow))
+        handles.append(Line2D([0, 1], [0, 0], label="state taken over: donor to receiver", **arrow))
     return handles
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from sparsepop.report.cells import Column, Table, amount, count, duration, numbers_text, percent, shown
-from sparsepop.results import Tables, ancestors, lineage
+from sparsepop.results import Tables, ancestors
 from sparsepop.results.report import wall_seconds
 from sparsepop.results.table import base_name, hp_text, percent_text
 
@@ -34,7 +34,7 @@ def tiles(tables: Tables, board: pd.DataFrame, reports: pd.DataFrame) -> list[tu
     statuses = ", ".join(f"{number} {status}" for status, number in board["status"].value_counts().items())
     spent, dense = newest["train_flops"].sum(), newest["dense_flops"].max()
     density = f"{percent_text(best['density'])} of its prunable weights alive"
-    exploits = len(lineage(tables))
+    exploits = int(board["exploits"].sum())
     return [
         ("best member", f"m{best['member']}", f"score {shown(best['score'], '{:.4f}'.format)}"),
         (
