@@ -322,6 +322,31 @@ def test_a_number_out_of_range_is_refused(tmp_path: Path, row: str) -> None:
         figures.read_published(file)
 
 
+def test_a_dead_run_stands_left_of_the_others(seeds: pd.DataFrame) -> None:
+    """Density 0 has no place on a logarithmic axis."""
+    dead = seeds["density"] == seeds["density"].min()
+    runs = seeds.assign(density=seeds["density"].mask(dead, 0.0))
+    for figure in (figures.accuracy_density(runs), figures.collapse_rate(runs, 10)):
+        figure.draw_without_rendering()
+        (axes,) = figure.axes
+        assert [label.get_text() for label in axes.get_xticklabels()] == ["0%", "10%", "100%"]
+        places = axes.transData.transform([(share, 0.5) for share in (0.0, 0.1, 1.0)])[:, 0]
+        assert np.all(np.diff(places) > 50)
+
+
+def test_runs_that_are_all_dead_can_be_drawn(seeds: pd.DataFrame) -> None:
+    figures.accuracy_density(seeds.assign(density=0.0)).draw_without_rendering()
+
+
+@pytest.mark.parametrize(("most", "scale"), [(4.9, "linear"), (5.1, "log")])
+def test_costs_that_span_more_than_a_factor_of_five_are_logarithmic(
+    seeds: pd.DataFrame, most: float, scale: str
+) -> None:
+    costs = np.linspace(1e9, most * 1e9, len(seeds))
+    (axes,) = figures.accuracy_flops(seeds.assign(train_flops=costs)).axes
+    assert axes.get_xscale() == scale
+
+
 def test_runs_know_their_network_and_costs(experiment: Storage) -> None:
     runs = figures.load_runs(experiment)
     assert set(runs["model"]) == {"lenet-300-100"}

@@ -171,7 +171,7 @@ def _aside(axes: Axes, index: int, count: int) -> tuple[float, float]:
     """Factor and offset that set series number `index` of `count` aside, on either kind of axis."""
     aside = index - (count - 1) / 2
     room = min(1.0, 6 / max(1, count))
-    return (1 + 0.035 * room * aside, 0.0) if axes.get_xscale() == "log" else (1.0, 0.004 * room * aside)
+    return (1 + 0.035 * room * aside, 0.0) if axes.get_xscale() != "linear" else (1.0, 0.004 * room * aside)
 
 
 def _draw_series(axes: Axes, label: str, rows: pd.DataFrame, index: int, aside: tuple[float, float]) -> None:
@@ -206,7 +206,7 @@ def _draw_published(axes: Axes, published: pd.DataFrame) -> None:
 
 
 def _wide_x(axes: Axes, values: pd.Series) -> None:
-    """A logarithmic x axis where positive values span more than a factor of ten, labelled at 1, 2 and 5."""
+    """A logarithmic x axis where positive values span more than a factor of five, labelled at 1, 2 and 5."""
     if values.min() > 0 and values.max() > MANY / 2 * values.min():
         axes.set_xscale("log")
         decades = np.log10(values.max() / values.min())

@@ -24,11 +24,17 @@ def step_axis(axes: Axes, last: float) -> None:
 
 
 def density_axis(axes: Axes, densities: pd.Series) -> None:
-    """The x axis of densities, a tick at each; logarithmic where they span more than a factor of five."""
+    """The x axis of densities, a tick at each; logarithmic where those of networks that are alive span more
+    than a factor of five, with a place for dead ones at its left.
+    """
     ticks = sorted({float(f"{density:.2g}") for density in densities})
-    if ticks[-1] > MANY / 2 * ticks[0]:
-        axes.set_xscale("log")
-        ticks = _apart(ticks)
+    dead, alive = [tick for tick in ticks if tick == 0], [tick for tick in ticks if tick > 0]
+    if alive and alive[-1] > MANY / 2 * alive[0]:
+        if dead:  # zero has no logarithm
+            axes.set_xscale("symlog", linthresh=alive[0])
+        else:
+            axes.set_xscale("log")
+        ticks = [*dead, *_apart(alive)]
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: percent_text(share).replace(".00%", "%")))
