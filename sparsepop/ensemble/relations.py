@@ -14,14 +14,15 @@ from sparsepop.tickets import Ticket
 
 
 class Relations:
-    """What is known of tickets together, on one split; the loss between two is looked at once, however many
-    combinations both are in."""
+    """What is known of tickets together, on one split; two are compared once, however many combinations both
+    are in."""
 
     def __init__(self, setting: Setting, split: str, lines: bool) -> None:
         self.setting = setting
         self.split = split
         self.lines = lines
         self._barriers: dict[tuple[str, str], float] = {}
+        self._overlaps: dict[tuple[str, str], float] = {}
 
     def of(self, tickets: Sequence[Ticket]) -> dict[str, float]:
         """Disagreement and overlap of all pairs, the highest barrier between consecutive ones (where `lines`
@@ -33,11 +34,17 @@ class Relations:
             numbers["common_step"] = float(min(common_step(*pair) for pair in pairs))
         alike = len({(ticket.model, ticket.shape, ticket.classes) for ticket in tickets}) == 1
         if alike and len(tickets) > 1:
-            overlaps = [overlap(one.masks, other.masks) for one, other in combinations(tickets, 2)]
+            overlaps = [self._overlap(*pair) for pair in combinations(tickets, 2)]
             numbers["overlap"] = sum(overlaps) / len(overlaps)
             if self.lines:
                 numbers["barrier"] = max(self._barrier(*pair) for pair in pairwise(tickets))
         return numbers
+
+    def _overlap(self, one: Ticket, other: Ticket) -> float:
+        key = (one.id, other.id)
+        if key not in self._overlaps:
+            self._overlaps[key] = overlap(one.masks, other.masks)
+        return self._overlaps[key]
 
     def _barrier(self, one: Ticket, other: Ticket) -> float:
         key = (one.id, other.id)

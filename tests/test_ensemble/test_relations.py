@@ -1,0 +1,27 @@
+"""What is known of tickets together is computed once for each pair."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import pytest
+
+from sparsepop.ensemble import Relations, relations
+from sparsepop.overlaps import MaskSet, overlap
+from tests.test_ensemble.made import SETTING, trained
+
+
+def test_two_tickets_are_compared_once_in_all_combinations(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[tuple[MaskSet, MaskSet]] = []
+
+    def counted(one: MaskSet, other: MaskSet) -> float:
+        compared.append((one, other))
+        return overlap(one, other)
+
+    monkeypatch.setattr(relations, "overlap", counted)
+    tickets = [trained(seed) for seed in range(3)]
+    known = Relations(SETTING, "validation", lines=False)
+    found = [known.of(some)["overlap"] for some in (tickets, tickets, tickets[1:])]
+    assert len(compared) == 3
+    pairs = [overlap(one.masks, other.masks) for one, other in combinations(tickets, 2)]
+    assert found == [sum(pairs) / 3, sum(pairs) / 3, pairs[2]]
