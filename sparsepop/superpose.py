@@ -104,9 +104,7 @@ def _chosen(store: TicketStore, flags: argparse.Namespace) -> list[Ticket]:
         raise FileNotFoundError(
             f"no tickets of kind {flags.kind!r} in {store.storage}: give the folder of a finished experiment"
         )
-    rows = frame.drop_duplicates("ticket").astype({"member": "object"})
-    owners = zip(rows["ticket"], rows["member"].where(rows["member"].notna(), None), strict=True)
-    return [store.read(ticket, kind=flags.kind, member=member) for ticket, member in owners]
+    return store.read_rows(frame.drop_duplicates("ticket"))
 
 
 def _setting(tickets: Sequence[Ticket], flags: argparse.Namespace) -> Setting:

@@ -20,8 +20,9 @@ from sparsepop.recipe import Recipe
 from sparsepop.results import read
 from sparsepop.schedule import Triangular, TwoPhases
 from sparsepop.storage import Storage
-from sparsepop.tickets import Ticket, TicketStore
+from sparsepop.tickets import Provenance, Ticket, TicketStore
 from tests.test_population.worlds import STEPS, World, experiment
+from tests.test_tickets.made import made
 
 ROOT = Path(__file__).parents[1]
 
@@ -196,6 +197,24 @@ def test_what_cannot_be_done_is_one_line(
     assert printed.err.startswith("sparsepop.superpose: ")
     assert named in printed.err
     assert (len(read(finished, "ensembles")), TicketStore.of_experiment(finished).ids()) == (rows, ids)
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_the_store_is_listed_as_often_for_many_tickets_as_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    store, listings, names = TicketStore(Storage(str(tmp_path))), [], Storage.names
+    for member in range(count):
+        store.write(made(seed=member, provenance=Provenance(member=member)))
+
+    def counted(self: Storage, folder: str = "") -> list[str]:
+        listings.append(folder)
+        return names(self, folder)
+
+    monkeypatch.setattr(Storage, "names", counted)
+    found = superpose._chosen(store, superpose._parser().parse_args([str(tmp_path)]))
+    assert [ticket.provenance.member for ticket in found] == list(range(count))
+    assert len(listings) == 3
 
 
 def test_a_place_without_tickets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
 from typing import Any, TypeVar
@@ -32,6 +32,7 @@ _TYPES = {
     **{"member": "Int32", "step": "Int64", "density": "float64", "alive": "int64", "prunable": "int64"},
     **{"bytes": "int64", "parents": "object"},
 }
+_ONE_OWNER = ("kind", "member", "step")  # what sets the owners of a ticket apart
 _Result = TypeVar("_Result")
 
 
@@ -80,12 +81,24 @@ class TicketStore:
         `wanted` (`kind="cheap"`, `member=3`). Raises FileNotFoundError when there is none, and DamagedTicket,
         naming the file, when its content is not what was written.
         """
+        return self._read(ticket, wanted, self._beside() if wanted else {})
+
+    def read_rows(self, rows: pd.DataFrame) -> list[Ticket]:
+        """The tickets of rows of `frame`, in their order, each with the provenance of the owner that its row
+        is of; the store is listed once for all of them. Raises as `read` does.
+        """
+        beside, owners = self._beside(), rows[list(_ONE_OWNER)].astype("object")
+        known = owners.where(owners.notna(), None).to_dict("records")
+        asked = zip(rows["ticket"], known, strict=True)
+        return list(side_by_side(lambda each: self._read(*each, beside), asked))
+
+    def _read(self, ticket: str, wanted: Mapping[str, Any], beside: Mapping[str, list[str]]) -> Ticket:
         if not _ID.fullmatch(ticket) or not self.storage.exists(self.path(ticket)):
             raise FileNotFoundError(f"no ticket {ticket!r} in {self.storage}: check the id")
         found = self._checked(ticket, from_bytes, lambda found: found.id)
         if not wanted:
             return found
-        for source in self._owners(found.provenance, self._beside().get(ticket, [])):
+        for source in self._owners(found.provenance, beside.get(ticket, [])):
             if all(getattr(source, name) == value for name, value in wanted.items()):
                 return replace(found, provenance=source)
         raise FileNotFoundError(f"no owner of ticket {ticket!r} in {self.storage} has {wanted}: see frame()")

@@ -37,6 +37,34 @@ def test_the_same_network_is_kept_once_with_all_its_owners(store: TicketStore) -
         store.read(first.id, member=3)
 
 
+def test_tickets_of_a_listing_are_read_with_one_more_listing(
+    store: TicketStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(3):
+        for member in (2 * seed, 2 * seed + 1):
+            store.write(made(seed=seed, provenance=Provenance(member=member, step=8)))
+    store.write(made(seed=9, provenance=Provenance(kind="uniform")))
+    rows, listings, names = store.frame().iloc[::2], [], Storage.names
+
+    def counted(self: Storage, folder: str = "") -> list[str]:
+        listings.append(folder)
+        return names(self, folder)
+
+    monkeypatch.setattr(Storage, "names", counted)
+    found = store.read_rows(rows)
+    assert len(listings) == 1
+    assert [each.id for each in found] == rows["ticket"].tolist()
+    assert [each.provenance.member for each in found] == [0, 2, 4, None]
+    assert [each.provenance.kind for each in found] == ["member"] * 3 + ["uniform"]
+    assert store.read_rows(rows.iloc[:0]) == []
+
+
+def test_a_row_of_nobody_has_no_ticket(store: TicketStore) -> None:
+    store.write(made(provenance=Provenance(member=1)))
+    with pytest.raises(FileNotFoundError, match="no owner of ticket"):
+        store.read_rows(store.frame().assign(member=2))
+
+
 def test_an_owner_that_comes_again_is_no_other(store: TicketStore) -> None:
     for time, score in (("1", 0.5), ("2", 0.6)):
         for member in (1, 2):
