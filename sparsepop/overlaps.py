@@ -19,7 +19,7 @@ def overlap(one: MaskSet, other: MaskSet) -> float:
 
 
 def occurrences(masks: Iterable[MaskSet]) -> dict[str, Tensor]:
-    """In how many of the masks each weight is alive, int16."""
+    """In how many of the masks each weight is alive, int16; one of them may be the counts of others."""
     found: dict[str, Tensor] = {}
     for each in masks:
         for name, mask in each.items():

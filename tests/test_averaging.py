@@ -219,5 +219,6 @@ def test_what_masks_share() -> None:
     assert overlap(one, two) == 1 / 3
     found = occurrences([one, two])
     assert found["w"].tolist() == [1, 2, 1, 0, 0]
+    assert occurrences([found, one])["w"].tolist() == [2, 3, 1, 0, 0]
     assert density_of(found) == 3 / 5
     assert shared(found, one) == {"from_1": 0.5, "from_2": 0.5}

@@ -14,6 +14,7 @@ from rich.console import Console
 from sparsepop import figures
 from sparsepop.report import render
 from sparsepop.results import Tables, ancestors, hyperparameters, leaderboard, lineage, read
+from sparsepop.results.reader import last_rows
 from sparsepop.results.report import print_summary
 from sparsepop.storage import Storage
 from tests.populations import write_family, write_grid
@@ -67,6 +68,12 @@ def test_what_was_read_is_not_read_again(storage: Storage, opened: Counter[str])
     for superseded in (False, True):
         one, other = (read(each, "reports", superseded=superseded) for each in (tables, storage))
         pd.testing.assert_frame_equal(one, other)
+
+
+def test_the_last_row_of_each_member() -> None:
+    rows = pd.DataFrame({"member": [0, 0, 2, 2], "step": [10, 20, 10, 30]})
+    assert last_rows(rows)["step"].to_dict() == {0: 20, 2: 30}
+    assert last_rows(rows.iloc[:0]).empty
 
 
 def test_nobody_changes_what_others_get(storage: Storage) -> None:

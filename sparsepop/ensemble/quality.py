@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sparsepop.outputs import accuracy
+
 BINS = 15
 _LOG_RANGE, _HALVINGS = 8.0, 60
 
@@ -40,9 +42,8 @@ def assess(found: Outputs, fit_on: Outputs) -> Quality:
     if not len(labels):
         return Quality(*[math.nan] * 6)
     temperature = fit_temperature(*fit_on)
-    accuracy = float((logits.argmax(1) == labels).double().mean())
     return Quality(
-        accuracy,
+        accuracy(logits, labels),
         _nll(logits, labels),
         calibration_error(logits, labels),
         temperature,

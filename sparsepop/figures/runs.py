@@ -11,7 +11,7 @@ import pandas as pd
 
 from sparsepop.results import Tables, leaderboard
 from sparsepop.results.hyper import hp_keys
-from sparsepop.results.reader import Folder, nothing_yet
+from sparsepop.results.reader import Folder, last_rows, nothing_yet
 from sparsepop.results.table import base_name, value_text
 from sparsepop.results.tables import tables_of
 
@@ -34,7 +34,7 @@ def load_runs(experiment: Folder | Tables) -> pd.DataFrame:
     runs = board[board["accuracy"].notna()].assign(key=hp_keys, experiment=base_name(str(tables.storage)))
     if runs.empty:
         raise ValueError(nothing_yet(tables.storage, "reports"))
-    newest = tables.read("reports").groupby("member").tail(1).set_index("member")
+    newest = last_rows(tables.read("reports"))
     runs = runs.join(newest[list(_COSTS)], on="member")
     runs["data"] = str(tables.description.get("data", ""))
     runs["model"] = runs["member"].map(_models(tables.read("members", superseded=True)))

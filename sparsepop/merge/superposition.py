@@ -137,7 +137,7 @@ class _Mean:
         self._buffers = _merged(self._buffers, state["optimizer"]["buffers"], share)
         if self._count:
             self.overlaps.append(overlap(self._last["masks"]["tensors"], masks))
-        self.found = occurrences([masks]) if not self._count else _counted(self.found, masks)
+        self.found = occurrences([self.found, masks])
         self._last, self._count = state, self._count + 1
 
     def state(self) -> State:
@@ -166,10 +166,6 @@ def _merged(
         for name, each in tensors.items()
         if name in mean and mean[name].keys() == each.keys()
     }
-
-
-def _counted(found: Masks, masks: Mapping[str, Tensor]) -> Masks:
-    return {name: count + masks[name] for name, count in found.items()}
 
 
 def _kept(member: Member, counts: Mapping[str, int], scope: str) -> dict[str, Tensor]:

@@ -22,6 +22,7 @@ from sparsepop.experiment import Experiment, Tuned
 from sparsepop.population.schedulers import SEEN, Judge
 from sparsepop.population.searchers import METRIC, Asked, decoded, samplers
 from sparsepop.results import Tables, read
+from sparsepop.results.reader import last_rows
 from sparsepop.storage import Storage
 
 EXTRAS = ("optuna",)  # of this package, each with the package of the same name
@@ -94,8 +95,9 @@ def _ended(storage: Storage) -> dict[int, float]:
     tables = Tables(storage)
     members, reports = tables.read("members"), tables.read("reports")
     ended = set(members.loc[members["status"].isin(["done", "stopped"]), "member"])
-    scores = reports.groupby("member").tail(1).set_index("member")["score"]
-    return {int(member): float(score) for member, score in scores.items() if member in ended}
+    scores = last_rows(reports)["score"]
+    known = zip(scores.index.tolist(), scores.tolist(), strict=True)
+    return {int(member): float(score) for member, score in known if member in ended}
 
 
 def _made_searcher(make: Callable[[], Any], experiment: Experiment) -> Searcher:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from sparsepop.report.cells import Column, Table, amount, count, duration, numbers_text, percent, shown
 from sparsepop.results import Tables, ancestors
+from sparsepop.results.reader import last_rows
 from sparsepop.results.report import wall_seconds
 from sparsepop.results.table import base_name, hp_text, percent_text
 
@@ -30,7 +31,7 @@ def about(described: dict[str, Any], reports: pd.DataFrame) -> str:
 
 def tiles(tables: Tables, board: pd.DataFrame, reports: pd.DataFrame) -> list[tuple[str, str, str]]:
     """The summary: (what, number, small print) each."""
-    best, newest = board.iloc[0], _newest(reports)
+    best, newest = board.iloc[0], last_rows(reports)
     statuses = ", ".join(f"{number} {status}" for status, number in board["status"].value_counts().items())
     spent, dense = newest["train_flops"].sum(), newest["dense_flops"].max()
     density = f"{percent_text(best['density'])} of its prunable weights alive"
@@ -54,16 +55,12 @@ def _with_unit(share: Any) -> str:
     return f"{percent(share)}%" if not pd.isna(share) else percent(share)
 
 
-def _newest(reports: pd.DataFrame) -> pd.DataFrame:
-    return reports.groupby("member").tail(1).set_index("member")
-
-
 def board_table(board: pd.DataFrame, reports: pd.DataFrame) -> Table:
     """The leaderboard, with everything that a claim about a sparse network must say beside its accuracy; the
     score only where it is not the validation accuracy.
     """
     costs = ["others", "train_flops", "inference_flops", "dense_flops"]
-    known = board.join(_newest(reports)[costs], on="member").head(ROWS)
+    known = board.join(last_rows(reports)[costs], on="member").head(ROWS)
     known["share"] = known["inference_flops"] / known["dense_flops"]
     columns = (
         _COLUMNS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from sparsepop.results.reader import Folder
+from sparsepop.results.reader import Folder, last_rows
 from sparsepop.results.schema import DONOR_GENERATION
 from sparsepop.results.tables import Tables, read, tables_of
 
@@ -87,7 +87,7 @@ def leaderboard(experiment: Folder | Tables) -> pd.DataFrame:
     """
     tables = tables_of(experiment)
     members, reports, events = (tables.read(table) for table in ("members", "reports", "events"))
-    newest = reports.groupby("member").tail(1).set_index("member")
+    newest = last_rows(reports)
     board = members.set_index("member")[["status"]].join(newest[list(_REPORTED)])
     board["step"] = _stood(members, reports).groupby("member")["step"].max()
     taken = _taken(events).astype({"donor": "Int32"}).groupby("member")["donor"]

@@ -61,6 +61,11 @@ def every_row(storage: Storage, table: str) -> pd.DataFrame:
     return frame.sort_values(order, kind="stable", ignore_index=True)
 
 
+def last_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    """The last of each member's rows, by member."""
+    return rows.groupby("member").tail(1).set_index("member")
+
+
 def current(rows: pd.DataFrame, members: pd.DataFrame, *, again: bool | pd.Series) -> pd.DataFrame:
     """Rows that no later attempt superseded; `again`: which ones the later attempt repeats at its first
     step.

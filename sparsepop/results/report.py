@@ -10,7 +10,7 @@ from rich.table import Table
 
 from sparsepop.results.hyper import has_repeats, hp_keys
 from sparsepop.results.lineage import leaderboard
-from sparsepop.results.reader import Folder
+from sparsepop.results.reader import Folder, last_rows
 from sparsepop.results.table import hp_text, percent_text
 from sparsepop.results.tables import Tables, read, tables_of
 from sparsepop.storage import Storage
@@ -159,7 +159,7 @@ def with_train_flops(experiment: Folder | Tables, board: pd.DataFrame) -> pd.Dat
     """A leaderboard with train_flops of finished runs, and relative: their ratio to the mean of the dense
     finished runs with as many prunable weights; both missing where there is nothing to compare."""
     reports = read(experiment, "reports")
-    final = reports[reports["final"]].groupby("member").tail(1).set_index("member")["train_flops"]
+    final = last_rows(reports[reports["final"]])["train_flops"]
     board = board.assign(train_flops=board["member"].map(final))
     dense = board[board["density"] == 1].groupby("prunable")["train_flops"].mean()
     return board.assign(relative=board["train_flops"] / board["prunable"].map(dense).astype(float))
