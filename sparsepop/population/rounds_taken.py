@@ -62,7 +62,7 @@ def take_start(trial: MemberTrial) -> bool:
     assert rounds is not None
     assert exchange is not None
     trial.generation = rounds.start
-    answer = trial.ranks.share(lambda: trial.answer(exchange))
+    answer = trial.answer(exchange)
     if answer is None:
         return False
     assignment, state = answer

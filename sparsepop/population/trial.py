@@ -36,6 +36,7 @@ from sparsepop.train import Report, train
 
 KEPT = 2  # newest states that a member which exchanges nothing keeps; the exchange keeps the others'
 Tell = Callable[[dict[str, Any]], None]
+Answer = tuple[Assignment, State | None]
 
 
 def run_member(config: dict[str, Any], job: Job) -> None:
@@ -76,6 +77,7 @@ class MemberTrial:
         self.job = job
         self.start = start
         self.tell = tell
+        self.beat: Callable[[], None] = lambda: None  # says that the member moves, to whoever watches it
         self.ranks = ranks
         self.gives_way = gives_way
         self.storage = Storage(job.root)
@@ -240,8 +242,7 @@ class MemberTrial:
         """Take over what the exchange assigns; False when the place is needed for those to be waited for."""
         if self.job.exchange is None:
             return True
-        exchange = self.job.exchange
-        answer = self.ranks.share(lambda: self.answer(exchange))
+        answer = self.answer(self.job.exchange)
         if answer is None:
             return False
         assignment, state = answer
@@ -251,12 +252,30 @@ class MemberTrial:
             self._take(state, assignment)
         return True
 
-    def answer(self, exchange: Client) -> tuple[Assignment, State | None] | None:
-        """The assignment, with the donor's state where there is one to take over; None to give way."""
-        answer = self._ask(exchange)
-        if answer is None or answer[1] is not None:
-            return answer
-        assignment, _ = answer
+    def answer(self, exchange: Client) -> Answer | None:
+        """The assignment, in all processes, with the donor's state where there is one to take over; None to
+        give way.
+        """
+        while True:
+            # every process, in every round: who only waited for the leading one would be taken for hung, and
+            # the connection to it for dead
+            self.beat()
+            settled, answer = self.ranks.share(lambda: self._ask(exchange))
+            if settled:
+                return answer
+
+    def _ask(self, exchange: Client) -> tuple[bool, Answer | None]:
+        """Whether the waiting is over, and the answer; None then to give way."""
+        answer = exchange.ask(self.start.member, self.generation)
+        if answer is not None:
+            return True, self._complete(*answer)
+        self.tell({"member": self.start.member, "generation": self.generation, "waiting": True})
+        return self.gives_way(), None
+
+    def _complete(self, assignment: Assignment, state: State | None) -> Answer:
+        """The assignment with the state that it speaks of, from storage where it did not come along."""
+        if state is not None:
+            return assignment, state
         if self.job.rounds is not None:
             return assignment, stored(self, assignment)
         if assignment.source is None:
@@ -266,17 +285,6 @@ class MemberTrial:
         except (DamagedState, FileNotFoundError) as error:
             self.event("lost", donor=assignment.donor, message=f"{error}: going on without it")
             return assignment, None
-
-    def _ask(self, exchange: Client) -> tuple[Assignment, State | None] | None:
-        while True:
-            if isinstance(self.data, Pulse):
-                self.data.beat()
-            answer = exchange.ask(self.start.member, self.generation)
-            if answer is not None:
-                return answer
-            self.tell({"member": self.start.member, "generation": self.generation, "waiting": True})
-            if self.gives_way():
-                return None
 
     def _take(self, state: State, assignment: Assignment) -> None:
         old, step, seconds = self.hp, self.member.step, self.member.seconds
@@ -356,7 +364,7 @@ def watched(trial: MemberTrial, nodes: list[str]) -> Iterator[None]:
         tell(result)
         pulse.beat()
 
-    trial.data, trial.tell = pulse, told
+    trial.data, trial.tell, trial.beat = pulse, told, pulse.beat
     try:
         yield
     finally:
