@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 Value = TypeVar("Value")
 NORMS = ("synchronised", "local")
-_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _SYNC_OF_BUFFERS = next(  # newer torch has another name for it, and warns of the old one
     name
     for name in ("forward_sync_buffers", "broadcast_buffers")
@@ -83,14 +83,14 @@ class Ranks:
     def wrap(self, model: nn.Module, norms: str = "synchronised") -> nn.Module:
         """`model` for the forward passes of training: its backward pass leaves the mean gradient of all
         processes. `norms`: statistics of the whole batch, or of each process's part (then the leader's
-        running statistics are the member's, see `share_buffers`).
+        running statistics are the member's, see `share_buffers`). ValueError for norms that cannot be
+        synchronised, see `plain_norms`.
         """
         if self.world == 1:
             return model
         if norms == "synchronised":
-            for part in model.modules():
-                if isinstance(part, _BATCH_NORMS):
-                    part.forward = MethodType(_synchronised, part)  # type: ignore[method-assign]
+            for norm in plain_norms(model):
+                norm.forward = MethodType(_synchronised, norm)  # type: ignore[method-assign]
         options: dict[str, Any] = {"gradient_as_bucket_view": True, _SYNC_OF_BUFFERS: False}
         return nn.parallel.DistributedDataParallel(model, **options)
 
@@ -101,12 +101,31 @@ class Ranks:
                 dist.broadcast(buffer, src=0)
 
 
+def plain_norms(model: nn.Module) -> list[_BatchNorm]:
+    """The BatchNorms of `model` that compute what torch's do, and can be synchronised. ValueError where one
+    computes something of its own (an activation, as timm's), which would be lost.
+    """
+    # torch's SyncBatchNorm synchronises itself
+    norms = {
+        name: part
+        for name, part in model.named_modules()
+        if isinstance(part, _BatchNorm) and not isinstance(part, nn.SyncBatchNorm)
+    }
+    for name, norm in norms.items():
+        if type(norm).forward is not _BatchNorm.forward:
+            raise ValueError(
+                f"{name} is a {type(norm).__name__}, a BatchNorm with its own forward pass, which cannot be "
+                "synchronised: use Recipe(norms='local') or one worker"
+            )
+    return list(norms.values())
+
+
 @contextmanager
 def unsynchronised(model: nn.Module) -> Iterator[None]:
     """BatchNorms count their own process's batch alone meanwhile, whatever `Ranks.wrap` made of them: for
     batches that all processes see whole, which synchronised ones would count once for each.
     """
-    norms = [part for part in model.modules() if isinstance(part, _BATCH_NORMS) and "forward" in vars(part)]
+    norms = [part for part in model.modules() if isinstance(part, _BatchNorm) and "forward" in vars(part)]
     synchronised = [vars(norm).pop("forward") for norm in norms]
     try:
         yield
@@ -131,7 +150,7 @@ class _Total(torch.autograd.Function):
         return grad
 
 
-def _synchronised(self: nn.BatchNorm2d, x: Tensor) -> Tensor:
+def _synchronised(self: _BatchNorm, x: Tensor) -> Tensor:
     """BatchNorm with the statistics of all processes' batches. torch's own has no version for the CPU.
 
     The variance takes a second pass over the centred input: E[x^2] - E[x]^2 would cancel in float32.
@@ -155,7 +174,7 @@ def _synchronised(self: nn.BatchNorm2d, x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _track(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> None:
+def _track(norm: _BatchNorm, mean: Tensor, variance: Tensor) -> None:
     if norm.running_mean is None or norm.running_var is None or norm.num_batches_tracked is None:
         return
     norm.num_batches_tracked.add_(1)

@@ -13,7 +13,7 @@ import torch.multiprocessing as mp
 from torch import nn
 
 from sparsepop.member import Member
-from sparsepop.ranks import Ranks, RanksDiffer
+from sparsepop.ranks import Ranks, RanksDiffer, plain_norms
 from sparsepop.recipe import Recipe
 from sparsepop.train import Report, train
 from tests.cases import CASES, TASK, Toy
@@ -27,7 +27,7 @@ def one_rank(rank: int, folder: str) -> None:
     torch.manual_seed(rank)
     ranks = Ranks.joined()
     results = {name: trained(recipe, ranks) for name, recipe in RECIPES.items()}
-    more: list[Callable[[Ranks], Any]] = [local_norms, norms, apart, shared]
+    more: list[Callable[[Ranks], Any]] = [local_norms, norms, activated, apart, shared]
     results |= {work.__name__: work(ranks) for work in more}
     torch.save(results, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
@@ -129,6 +129,37 @@ def test_a_synchronised_norm_is_torchs_over_the_whole_batch(both: Both) -> None:
     for index in range(1, 6):
         torch.testing.assert_close(one[index], whole[index])
         torch.testing.assert_close(other[index], whole[index])
+
+
+class Activated(nn.BatchNorm2d):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x).relu()
+
+
+class Named(nn.BatchNorm2d):
+    """torch's own under another name."""
+
+
+def test_a_norm_that_computes_something_of_its_own_is_not_synchronised() -> None:
+    model = nn.Sequential(nn.BatchNorm2d(3), Activated(3))
+    with pytest.raises(ValueError, match=r"1 is a Activated.*norms='local'"):
+        Ranks(0, 2).wrap(model)
+    assert [type(norm) for norm in plain_norms(nn.Sequential(Named(3), nn.BatchNorm1d(3)))] == [
+        Named,
+        nn.BatchNorm1d,
+    ]
+    assert plain_norms(nn.Sequential(nn.SyncBatchNorm(3), nn.InstanceNorm2d(3))) == []
+
+
+def activated(ranks: Ranks) -> tuple[torch.Tensor, torch.Tensor]:
+    norm = Activated(3)
+    x = torch.randn(8, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    return ranks.wrap(norm, "local")(x).detach(), Activated(3)(x).detach()
+
+
+def test_a_norm_of_its_own_keeps_its_forward_pass_where_norms_are_local(both: Both) -> None:
+    for wrapped, bare in (each["activated"] for each in both):
+        assert torch.equal(wrapped, bare)
 
 
 def apart(ranks: Ranks) -> str:

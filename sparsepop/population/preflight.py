@@ -23,6 +23,7 @@ from sparsepop.population.room import check_room, needed_bytes
 from sparsepop.population.rules import impossible
 from sparsepop.population.timetable import rounds_of
 from sparsepop.population.tuned import check_tuned
+from sparsepop.ranks import plain_norms
 from sparsepop.recipe import Recipe
 from sparsepop.results import SCHEMAS
 from sparsepop.results.reader import NOTE
@@ -151,12 +152,15 @@ def _build(experiment: Experiment, recipes: Iterable[Recipe]) -> int:
                 f"a batch of {recipe.batch} images has no equal parts for {workers} workers: use a multiple"
             )
         methods = tuple(type(method) for method in recipe.methods)
-        kinds.setdefault((recipe.model, recipe.keep_dense, methods, recipe.density), recipe)
+        kind = (recipe.model, recipe.keep_dense, methods, recipe.density, recipe.norms)
+        kinds.setdefault(kind, recipe)
     return max(_check_member(experiment, recipe, data) for recipe in kinds.values())
 
 
 def _check_member(experiment: Experiment, recipe: Recipe, data: Data) -> int:
     member = Member.build(recipe, experiment.seed, Task(data.shape, data.classes))
+    if experiment.resources.workers > 1 and recipe.norms == "synchronised":
+        plain_norms(member.model)
     # a schedule gets there only after hours, a budget that is too small for it is known now
     member.masks.allocate(recipe.density)
     # tuple() is a split without images: their names are enough

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import Tensor, nn
 
 from sparsepop.config import ConfigError
 from sparsepop.experiment import PARTITION, PBT, Experiment, Grid, PartitionParallel, Resources, Sampled
+from sparsepop.member import Task
 from sparsepop.methods import AtDensity, Cut, Method, PhaseDyReLU, Thresholds, gmp
 from sparsepop.optim import SGD
 from sparsepop.population.preflight import (
@@ -94,6 +97,33 @@ def test_an_experiment_that_cannot_work_is_refused_in_one_line(changed: Experime
     with pytest.raises(ConfigError, match=message) as caught:
         check_experiment(changed)
     assert "\n" not in str(caught.value)
+
+
+class Activated(nn.BatchNorm2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).relu()
+
+
+def with_own_norm(task: Task) -> nn.Module:
+    flat = math.prod((4, *(side - 2 for side in task.shape[1:])))
+    return nn.Sequential(
+        nn.Conv2d(task.shape[0], 4, 3), Activated(4), nn.Flatten(), nn.Linear(flat, task.classes)
+    )
+
+
+def test_a_norm_that_workers_cannot_synchronise_is_refused_at_once() -> None:
+    """Whichever of the members has it, unless its norms are local."""
+
+    def made(hp: dict[str, Any], norms: str) -> Recipe:
+        first = replace(recipe({"fraction": 0.3, **hp}), model=with_own_norm, norms="local")
+        return replace(first, norms=norms) if hp["lr"] > 0.1 else first
+
+    shared = experiment(Grid({"lr": [0.1, 0.2]}), resources=Resources(cpus=2, workers=2))
+    with pytest.raises(ConfigError, match=r"1 is a Activated.*norms='local'"):
+        check_experiment(replace(shared, recipe=lambda hp: made(hp, "synchronised")))
+    check_experiment(replace(shared, recipe=lambda hp: made(hp, "local")))
+    alone = replace(shared, resources=Resources(cpus=1))
+    check_experiment(replace(alone, recipe=lambda hp: made(hp, "synchronised")))
 
 
 def test_a_score_may_be_a_number_that_takes_images() -> None:
