@@ -87,7 +87,7 @@ def take_merged(trial: MemberTrial, assignment: Assignment, state: State | None)
     trial.ended = assignment.ends
     if first or not assignment.ends:
         assert state is not None
-        trial.network = None  # a device may not hold two
+        trial.put_away()
         trial.adopt(unpack(state), seconds)
     if first:
         trial.record_status("started")

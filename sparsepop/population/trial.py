@@ -187,6 +187,12 @@ class MemberTrial:
         # what this member has spent itself, whoever's weights it holds
         self.member.seconds, self.member.train_flops = seconds, self.spent_flops
 
+    def put_away(self) -> None:
+        """Free the network, for a device may not hold two."""
+        self.network = None
+        if self.ranks.world > 1:
+            gc.collect()  # synchronised norms stand in a cycle with what computes them
+
     def _conclude(self, report: Report) -> None:
         self.generation += 1
         self.spent_flops = report.train_flops
@@ -289,7 +295,7 @@ class MemberTrial:
     def _take(self, state: State, assignment: Assignment) -> None:
         old, step, seconds = self.hp, self.member.step, self.member.seconds
         masks = self.member.masks.tensors
-        self.network = None  # a device may not hold two
+        self.put_away()
         self.hp, self.donor = dict(assignment.hp), assignment.donor
         self.lineage = handed_on(state, self.start.member)
         self.adopt(state, seconds)
