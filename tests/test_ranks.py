@@ -27,7 +27,7 @@ def one_rank(rank: int, folder: str) -> None:
     torch.manual_seed(rank)
     ranks = Ranks.joined()
     results = {name: trained(recipe, ranks) for name, recipe in RECIPES.items()}
-    more: list[Callable[[Ranks], Any]] = [local_norms, norms, activated, apart, shared]
+    more: list[Callable[[Ranks], Any]] = [local_norms, local_tickets, norms, activated, apart, shared]
     results |= {work.__name__: work(ranks) for work in more}
     torch.save(results, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
@@ -129,6 +129,23 @@ def test_a_synchronised_norm_is_torchs_over_the_whole_batch(both: Both) -> None:
     for index in range(1, 6):
         torch.testing.assert_close(one[index], whole[index])
         torch.testing.assert_close(other[index], whole[index])
+
+
+def local_tickets(ranks: Ranks) -> dict[str, Any]:
+    _, state = trained(exact(CASES["sup-tickets"].recipe, norms="local"), ranks)
+    remembered: dict[str, Any] = next(each for key, each in state["memory"].items() if "Superpose" in key)
+    return remembered["tickets"]
+
+
+def test_all_processes_remember_the_same_tickets_where_norms_are_local(both: Both) -> None:
+    one, other = (each["local_tickets"] for each in both)
+    assert one.keys() == other.keys()
+    assert len(one) > 1
+    for step, ticket in one.items():
+        assert any("running_mean" in name for name in ticket["others"])
+        for part, tensors in ticket.items():
+            for name, value in tensors.items():
+                assert torch.equal(value, other[step][part][name]), (step, name)
 
 
 class Activated(nn.BatchNorm2d):

@@ -65,6 +65,8 @@ class Superpose(Method):
 
     def after_step(self, member: Member) -> None:
         if self.phases.cycles and self.phases.ends(member.step):
+            # all ranks must remember the same ticket, statistics included
+            member.ranks.share_buffers(member.model)
             remember(member.memory_of(self), member)
 
     def finish(self, member: Member, data: Batches) -> None:
