@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -88,6 +88,7 @@ class Member:
         self._notes: list[Note] = []
         self._timed: float | None = None
         self._priced: tuple[int, float] = (-1, 0.0)
+        self._dense_gradients: tuple[int, frozenset[str]] = (-1, frozenset())
 
     @classmethod
     def build(
@@ -250,19 +251,29 @@ class Member:
         self.train_flops += 3.0 * flops * self.recipe.batch
         self.step += 1
 
-    def count_dense_gradients(self) -> None:
-        """Book this step's weight gradients as dense ones: (dense - sparse) forward FLOPs more for each
-        sample.
+    def count_dense_gradients(self, names: Iterable[str] | None = None) -> None:
+        """Book this step's weight gradients of the layers `names` (all of them: None) as dense ones: (dense -
+        sparse) forward FLOPs more for each sample; no layer's twice.
         """
-        self.train_flops += (self.costs.dense_flops - self.forward_flops) * self.recipe.batch
+        step, booked = self._dense_gradients
+        before = booked if step == self.step else frozenset()
+        now = before.union(self.masks.params if names is None else names)
+        added = self._flops_with_dense(now) - self._flops_with_dense(before)
+        self.train_flops += added * self.recipe.batch
+        self._dense_gradients = (self.step, now)
 
     @property
     def forward_flops(self) -> float:
         """FLOPs of one sample's forward pass through the network as it is masked now."""
         if self._priced[0] != self.masks.version:
-            shares = {name: n / self.masks.params[name].numel() for name, n in self.masks.counts.items()}
-            self._priced = (self.masks.version, self.costs.forward_flops(shares))
+            self._priced = (self.masks.version, self._flops_with_dense(frozenset()))
         return self._priced[1]
+
+    def _flops_with_dense(self, dense: frozenset[str]) -> float:
+        """FLOPs of one sample's forward pass if the layers `dense` were not masked."""
+        sizes = {name: param.numel() for name, param in self.masks.params.items() if name not in dense}
+        counts = self.masks.counts
+        return self.costs.forward_flops({name: counts[name] / size for name, size in sizes.items()})
 
     def _buffers(self) -> dict[str, dict[str, Any]]:
         # by name: torch numbers them by parameter group, and another recipe may group them otherwise

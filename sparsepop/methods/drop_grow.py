@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sparsepop.budgets import check_density, check_distribution
 from sparsepop.masks import top_mask
 from sparsepop.methods.base import Method
+from sparsepop.methods.scores import Score, gradient, noise
 from sparsepop.methods.settle import owes, reach
 from sparsepop.methods.static import set_random_masks
 from sparsepop.schedule import Every, Schedule, as_schedule, extremes, last_change, lows, peaks
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from sparsepop.member import Member
 
 GROWTH = ("gradient", "random")
-Score = Callable[[nn.Parameter], Tensor]
 
 
 @dataclass(frozen=True)
@@ -78,16 +78,16 @@ class DropGrow(Method):
         if self.grow == "gradient":
             if fraction > 0 or self._rises(member):
                 member.count_dense_gradients()
-            self._update(member, fraction, _gradient)
+            self._update(member, fraction, gradient)
         else:
-            self._update(member, fraction, _noise(member))
+            self._update(member, fraction, noise(member, "growth"))
 
     def after_step(self, member: Member) -> None:
         if self.density is None:
             return
         schedule = as_schedule(self.density)
         if member.step in lows(schedule) or owes(member, self, schedule):
-            self._update(member, 0.0, _noise(member))
+            self._update(member, 0.0, noise(member, "growth"))
 
     def needs_masks_at(self) -> int | None:
         return self.every.first if self.density is None else 0
@@ -152,12 +152,3 @@ def drop_and_grow(
     stay -= min(replaced, mask.numel() - stay)
     kept = top_mask(weight.abs(), stay, mask)
     return kept | top_mask(score, target - stay, ~kept)
-
-
-def _gradient(param: nn.Parameter) -> Tensor:
-    return torch.zeros_like(param) if param.grad is None else param.grad.abs()
-
-
-def _noise(member: Member) -> Score:
-    generator = member.generator("growth")
-    return lambda param: torch.rand(param.shape, generator=generator).to(param.device)

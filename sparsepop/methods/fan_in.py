@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from sparsepop.masks import prunable_names, top_mask
 from sparsepop.methods.base import Method
+from sparsepop.methods.scores import Score, gradient, noise
 
 if TYPE_CHECKING:
     from sparsepop.member import Member
@@ -24,7 +24,8 @@ class MinFanIn(Method):
 
     At extreme sparsity whole classes lose their last weight otherwise: of the 51,200 classifier weights of a
     ResNet-34 for 100 classes some 140 are left at 99.99%. New weights go where the gradient is largest, or
-    anywhere while there is none; the smallest of units with more than `least` make room. No paper has it.
+    anywhere while there is none; the smallest of units with more than `least` make room. No paper has it. A
+    layer's dense gradient is booked where it is used.
     ValueError where a layer has too few weights alive for all of its units, or the classifier is kept dense
     and no `layers` are named.
     """
@@ -40,23 +41,24 @@ class MinFanIn(Method):
 
     def start(self, member: Member) -> None:
         if self._due(member):
-            self._repair(member, self._noise(member))
+            self._repair(member, noise(member, "fan-in"))
 
     def after_backward(self, member: Member) -> None:
         if self._due(member):
-            self._repair(member, _gradient)
+            member.count_dense_gradients(self._repair(member, gradient))
 
     def after_step(self, member: Member) -> None:
         if self._due(member):
-            self._repair(member, self._noise(member))
+            self._repair(member, noise(member, "fan-in"))
 
     def _due(self, member: Member) -> bool:
         # masks that are only observed are a soft method's, which takes them anew at the next report
         masks = member.masks
         return masks.enforced and member.memory_of(self).get("version") != masks.version
 
-    def _repair(self, member: Member, score: Callable[[nn.Parameter], Tensor]) -> None:
-        masks = member.masks
+    def _repair(self, member: Member, score: Score) -> list[str]:
+        """Returns the layers in which a weight was grown."""
+        masks, grown = member.masks, []
         new = {}
         for name in self.layers or [_classifier(member)]:
             if name not in masks.params:
@@ -66,8 +68,11 @@ class MinFanIn(Method):
             param = masks.params[name]
             self._check(name, param, masks.counts[name])
             new[name] = spread_out(param, masks.tensors[name], score(param), self.least)
+            if not torch.equal(new[name], masks.tensors[name]):
+                grown.append(name)
         masks.set(new, member.optimizer)
         member.memory_of(self)["version"] = masks.version
+        return grown
 
     def _check(self, name: str, param: nn.Parameter, alive: int) -> None:
         units, inputs = len(param), param[0].numel()
@@ -76,10 +81,6 @@ class MinFanIn(Method):
                 f"{name} has {alive} weights alive, {inputs} inputs and {units} units, too few for a fan-in "
                 f"of {self.least}: raise the density or choose other layers"
             )
-
-    def _noise(self, member: Member) -> Callable[[nn.Parameter], Tensor]:
-        generator = member.generator("fan-in")
-        return lambda param: torch.rand(param.shape, generator=generator).to(param.device)
 
 
 def _classifier(member: Member) -> str:
@@ -111,7 +112,3 @@ def spread_out(weight: Tensor, mask: Tensor, score: Tensor, least: int) -> Tenso
 def _rank(score: Tensor) -> Tensor:
     """The place of each entry in its row, 0 for the largest."""
     return score.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-
-
-def _gradient(param: nn.Parameter) -> Tensor:
-    return torch.zeros_like(param) if param.grad is None else param.grad.abs()

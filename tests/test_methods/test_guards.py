@@ -228,6 +228,28 @@ def test_the_floor_holds_after_every_update() -> None:
     assert min(int(run(lasting, 1).masks.tensors["5.weight"].sum(1).min()) for _ in range(12)) == 0
 
 
+def test_a_floor_books_the_dense_gradient_of_the_layer_that_it_mends() -> None:
+    """Where a unit has lost its last weight; nothing where all have one, or where RigL has booked it."""
+    living, bare = member(*static(0.0015), MinFanIn()), member(*static(0.0015))
+    name = "5.weight"
+
+    def extra() -> float:
+        run(bare, 1)
+        return run(living, 1).train_flops - bare.train_flops
+
+    living.masks.set({name: living.masks.tensors[name].clone()}, living.optimizer)
+    assert extra() == 0
+    alive, size = living.masks.counts[name], living.masks.params[name].numel()
+    packed = torch.arange(size).view(10, -1) < alive
+    living.masks.set({name: packed}, living.optimizer)
+    assert extra() == pytest.approx(BATCH * 2 * (size - alive))
+    assert not torch.equal(living.masks.tensors[name], packed)
+    assert extra() == pytest.approx(BATCH * 2 * (size - alive))
+    explorer = rigl(0.0015, 12, fraction=0.9, interval=1)
+    mended, plain = run(member(*explorer, MinFanIn()), 6), run(member(*explorer), 6)
+    assert mended.train_flops == pytest.approx(plain.train_flops)
+
+
 def test_without_layers_the_floor_is_the_classifiers_alone() -> None:
     recipe = Recipe("lenet-300-100", 4, (*static(0.1), MinFanIn()), keep_dense=("5.weight",))
     with pytest.raises(ValueError, match=r"classifier 5\.weight is kept dense.*name the `layers`"):
