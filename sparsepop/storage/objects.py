@@ -52,7 +52,9 @@ def put_once(place: Any, target: str, data: bytes) -> None:
     pyarrow has no conditional put. This is the splitter of Moir and Anderson (1995, "Wait-free algorithms for
     fast, long-lived renaming", figure 2), which needs only reads and writes that are seen at once, as S3 and
     GCS promise: of any number of writers at most one succeeds. One that is alone does; of several at the same
-    time perhaps none, and an attempt that dies half-way leaves the place taken. Two hidden objects stay.
+    time perhaps none, and after an attempt that died half-way nobody ever does. So FileExistsError does not
+    say that there is something to read: a caller goes to another place, or writes over this one. Two hidden
+    objects stay.
     """
     folder, name = posixpath.split(target)
     last, door = (posixpath.join(folder, temporary(f"{name}.{each}")) for each in ("last", "door"))

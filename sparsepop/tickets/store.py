@@ -71,10 +71,18 @@ class TicketStore:
             first = self.read(ticket.id).provenance
         except DamagedTicket:
             self.storage.write(self.path(ticket.id), data)
-            return
+        except FileNotFoundError:
+            # in an object store the place is taken before anything lies in it: by one that was killed there,
+            # or by another owner who writes now, so that either may write the ticket last
+            self._keep_owner(ticket)
+            self.storage.write(self.path(ticket.id), data)
+        else:
+            if ticket.provenance.owner != first.owner:
+                self._keep_owner(ticket)
+
+    def _keep_owner(self, ticket: Ticket) -> None:
         source = ticket.provenance
-        if source.owner != first.owner:
-            self.storage.write(f"{ticket.id}-{source.owner}{_OWNER}", owner_to_bytes(source))
+        self.storage.write(f"{ticket.id}-{source.owner}{_OWNER}", owner_to_bytes(source))
 
     def read(self, ticket: str, **wanted: Any) -> Ticket:
         """The ticket of this id, with the provenance of its first owner, or of the first that has what is

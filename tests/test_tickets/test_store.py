@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
-from sparsepop.storage import Storage
+from sparsepop.storage import Storage, objects, temporary
 from sparsepop.tickets import DamagedTicket, Provenance, TicketStore
 from tests.test_tickets.made import made
 
@@ -99,6 +100,37 @@ def test_a_damaged_file_is_one_clear_error_and_is_replaced(store: TicketStore, d
         assert len(str(caught.value).splitlines()) == 1
     store.write(ticket)
     assert store.read(ticket.id).id == ticket.id
+
+
+def in_memory() -> TicketStore:
+    """A store where nothing can be renamed, as in a bucket."""
+    return TicketStore(Storage(f"mock:///{uuid4().hex}"))
+
+
+def test_a_writer_that_was_killed_half_way_blocks_nobody() -> None:
+    store, ticket = in_memory(), made(provenance=Provenance(member=1))
+    for hidden in ("last", "door"):
+        store.storage.write(temporary(f"{store.path(ticket.id)}.{hidden}"), b"")
+    assert store.write(ticket) == ticket.id
+    assert store.read(ticket.id).provenance == ticket.provenance
+    assert store.write(made(provenance=Provenance(member=2))) == ticket.id
+    assert store.frame()["member"].tolist() == [1, 2]
+
+
+def test_of_two_that_write_one_network_at_once_both_own_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = in_memory()
+    one, other = (made(provenance=Provenance(member=member)) for member in (1, 2))
+    put = objects.put
+
+    def overtaken(place: object, target: str, data: bytes) -> None:
+        if target.endswith(".ticket"):
+            monkeypatch.setattr(objects, "put", put)
+            store.write(other)
+        put(place, target, data)
+
+    monkeypatch.setattr(objects, "put", overtaken)
+    assert store.write(one) == other.id
+    assert store.frame()["member"].tolist() == [1, 2]
 
 
 def test_a_ticket_under_another_name_is_refused(store: TicketStore) -> None:
