@@ -58,7 +58,7 @@ def _run(flags: argparse.Namespace) -> None:
     from sparsepop.tickets import TicketStore
 
     store = TicketStore.of_experiment(storage)
-    tickets = _chosen(store, flags)
+    tickets = _finite(_chosen(store, flags))
     beside = [store.read(store.find(prefix)) for prefix in flags.against]
     setting = _setting([*tickets, *beside], flags)
     # nothing is kept before all of it has worked
@@ -105,6 +105,20 @@ def _chosen(store: TicketStore, flags: argparse.Namespace) -> list[Ticket]:
             f"no tickets of kind {flags.kind!r} in {store.storage}: give the folder of a finished experiment"
         )
     return store.read_rows(frame.drop_duplicates("ticket"))
+
+
+def _finite(tickets: Sequence[Ticket]) -> list[Ticket]:
+    """Those that have not diverged: a single one would make every average and every vote NaN."""
+    kept = [ticket for ticket in tickets if ticket.finite]
+    if not kept:
+        raise ValueError(
+            f"all of the {len(tickets)} tickets have diverged: choose other members, or a --kind"
+        )
+    for ticket in tickets:
+        if not ticket.finite:
+            reason = "its training has diverged, for not all that it holds is finite"
+            print(f"sparsepop.superpose: left out: ticket {ticket.id[:8]}: {reason}", file=sys.stderr)
+    return kept
 
 
 def _setting(tickets: Sequence[Ticket], flags: argparse.Namespace) -> Setting:

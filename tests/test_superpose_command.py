@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from sparsepop import superpose
 from sparsepop.data import open_data
@@ -251,6 +254,31 @@ def test_a_damaged_ticket_does_not_keep_named_members_waiting(
     assert f"left out: {path} is damaged" in printed
     assert superpose.main([str(tmp_path), "--members", "2"]) == superpose.BAD_INPUT
     assert "no ticket of member 2" in capsys.readouterr().err
+
+
+def diverged(ticket: Ticket) -> Ticket:
+    """The same with a NaN in its first layer."""
+    name, values = next(iter(ticket.weights.items()))
+    return replace(
+        ticket, weights={**ticket.weights, name: values.index_fill(0, torch.tensor([1]), math.nan)}
+    )
+
+
+@pytest.mark.parametrize("how", ["vote", "uniform"])
+def test_a_ticket_that_diverged_is_left_out(
+    tmp_path: Path, finished: Storage, capsys: pytest.CaptureFixture[str], how: str
+) -> None:
+    store, source = TicketStore(Storage(str(tmp_path / "tickets-store"))), TicketStore.of_experiment(finished)
+    tickets = [source.read(each) for each in source.frame(kind="member")["ticket"]]
+    bad = store.write(diverged(tickets[0]))
+    sound = [store.write(ticket) for ticket in tickets[1:]]
+    assert call(Storage(str(tmp_path)), "--how", how) == 0
+    row = read(Storage(str(tmp_path)), "ensembles").iloc[-1]
+    assert sorted(row["tickets"]) == sorted(sound)
+    assert math.isfinite(row["nll"])
+    assert f"left out: ticket {bad[:8]}: its training has diverged" in capsys.readouterr().err
+    assert call(Storage(str(tmp_path)), "--how", how, "--tickets", bad) == superpose.BAD_INPUT
+    assert "all of the 1 tickets have diverged" in capsys.readouterr().err
 
 
 def test_help_needs_neither_torch_nor_ray() -> None:

@@ -94,6 +94,11 @@ class Ticket:
     def density(self) -> float:
         return self.alive / self.total
 
+    @property
+    def finite(self) -> bool:
+        """Whether all its numbers are: not where training has diverged."""
+        return all(bool(value.isfinite().all()) for value in (*self.weights.values(), *self.others.values()))
+
     @cached_property
     def id(self) -> str:
         """32 hexadecimal digits, equal for equal networks whatever file format holds them."""
