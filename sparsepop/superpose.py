@@ -126,10 +126,14 @@ def _setting(tickets: Sequence[Ticket], flags: argparse.Namespace) -> Setting:
     from sparsepop.ensemble import Setting
 
     source = tickets[0].provenance
-    if not (where := flags.data or source.data):
+    # another set may have the name that is the last part of a path
+    if not (where := flags.data or source.located or source.data):
         raise ValueError("these tickets don't say what they were trained on: name it with --data")
     batch, augment = int(source.recipe.get("batch", 128)), bool(source.recipe.get("augment", True))
-    data = open_data(where, flags.device)
+    try:
+        data = open_data(where, flags.device)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{error}; or name what the tickets were trained on with --data") from error
     if other := [
         ticket for ticket in tickets if (ticket.shape, ticket.classes) != (data.shape, data.classes)
     ]:

@@ -24,6 +24,7 @@ from sparsepop.results import read
 from sparsepop.schedule import Triangular, TwoPhases
 from sparsepop.storage import Storage
 from sparsepop.tickets import Provenance, Ticket, TicketStore
+from tests.test_data.made import pictures, write_folders
 from tests.test_population.worlds import STEPS, World, experiment
 from tests.test_tickets.made import made
 
@@ -279,6 +280,28 @@ def test_a_ticket_that_diverged_is_left_out(
     assert f"left out: ticket {bad[:8]}: its training has diverged" in capsys.readouterr().err
     assert call(Storage(str(tmp_path)), "--how", how, "--tickets", bad) == superpose.BAD_INPUT
     assert "all of the 1 tickets have diverged" in capsys.readouterr().err
+
+
+def test_networks_are_judged_on_the_data_that_they_were_trained_on(
+    tmp_path: Path, finished: Storage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not on the known set that has the same name as the folder."""
+    store, source = TicketStore(Storage(str(tmp_path / "tickets-store"))), TicketStore.of_experiment(finished)
+    folder = tmp_path / "variant" / "digits"
+    images = pictures(30, height=8, width=8, channels=1)
+    ticket = source.read(source.frame(kind="member")["ticket"].iloc[0])
+    assert ticket.provenance.located == "digits"
+    store.write(replace(ticket, provenance=replace(ticket.provenance, located=str(folder))))
+    flags = ("--how", "vote", "--split", "test")
+    assert call(Storage(str(tmp_path)), *flags) == superpose.BAD_INPUT
+    printed = capsys.readouterr().err
+    assert str(folder) in printed
+    assert "--data" in printed
+    write_folders(folder, "train", images)
+    write_folders(folder, "test", images[:5])
+    assert call(Storage(str(tmp_path)), *flags) == superpose.BAD_INPUT
+    assert "is for other images than" in capsys.readouterr().err  # of 3 classes
+    assert call(Storage(str(tmp_path)), *flags, "--data", "digits") == 0
 
 
 def test_help_needs_neither_torch_nor_ray() -> None:

@@ -209,7 +209,7 @@ def _parents(tickets: Sequence[Ticket], how: str) -> Provenance:
     known = [ticket.provenance for ticket in tickets]
     same = {
         name: getattr(known[0], name)
-        for name in ("experiment", "data", "recipe")
+        for name in ("experiment", "data", "located", "recipe")
         if all(getattr(each, name) == getattr(known[0], name) for each in known)
     }
     return Provenance(kind=how, parents=tuple(ticket.id for ticket in tickets), **same)

@@ -114,6 +114,7 @@ def _provenance(trial: MemberTrial, report: Report, score: float) -> Provenance:
     return Provenance(
         experiment=experiment.name,
         data=PurePath(experiment.data).name or experiment.data,
+        located=experiment.data,
         member=member,
         step=report.step,
         lineage=_lineage(trial, report.step),

@@ -21,7 +21,8 @@ class Provenance:
     kind: how it came about (`member`, `early` from one in mid-training, or how several were superposed);
     lineage: (member, from step, to step) of the weights, oldest first; parents: the tickets it was made of;
     recipe: as JSON; ledger: what it costs (`Report`'s alive, train_flops, inference_flops, ...); metrics:
-    what it scored; time: ISO 8601.
+    what it scored; time: ISO 8601; located: the data as the experiment opened it, a folder's whole path where
+    `data` is the last part of it (empty in older tickets).
     """
 
     kind: str = "member"
@@ -35,6 +36,7 @@ class Provenance:
     ledger: Mapping[str, float] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     time: str = ""
+    located: str = ""
 
     @property
     def owner(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from uuid import uuid4
 
@@ -9,6 +10,7 @@ import pytest
 
 from sparsepop.storage import Storage, objects, temporary
 from sparsepop.tickets import DamagedTicket, Provenance, TicketStore
+from sparsepop.tickets.format import provenance_of
 from tests.test_tickets.made import made
 
 
@@ -131,6 +133,19 @@ def test_of_two_that_write_one_network_at_once_both_own_it(monkeypatch: pytest.M
     monkeypatch.setattr(objects, "put", overtaken)
     assert store.write(one) == other.id
     assert store.frame()["member"].tolist() == [1, 2]
+
+
+def test_where_the_data_lay_makes_no_other_owner(store: TicketStore) -> None:
+    for located in ("/here/digits", "/there/digits"):
+        ticket = store.write(made(provenance=Provenance(data="digits", located=located)))
+    assert len(store.frame()) == 1
+    assert store.read(ticket).provenance.located == "/here/digits"
+
+
+def test_a_provenance_of_before_it_said_where_the_data_lay() -> None:
+    saved = asdict(Provenance(data="digits", member=1))
+    del saved["located"]
+    assert provenance_of(saved) == Provenance(data="digits", member=1)
 
 
 def test_a_ticket_under_another_name_is_refused(store: TicketStore) -> None:

@@ -36,6 +36,7 @@ SOURCE = Provenance(
     ledger={"train_flops": 1e12},
     metrics={"validation_accuracy": 0.5},
     time="2026-01-01T00:00:00+00:00",
+    located="/some/digits",
 )
 
 
