@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +51,8 @@ def download(name: str, root: Path) -> Source[Decoded]:
 
     FileNotFoundError when it is not there and cannot be fetched.
     """
-    datasets: Any = importlib.import_module("torchvision.datasets")
-    kind = getattr(datasets, DOWNLOADED[name])
     try:
-        # Two processes that download into one folder would damage each other's archives.
-        with locked(root / f".{name}.lock"):
-            train, test = (kind(str(root / name), train=train, download=True) for train in (True, False))
+        train, test = _fetched(name, root)
     except (OSError, RuntimeError) as cause:
         reason = " ".join(str(cause).split())
         raise FileNotFoundError(
@@ -62,6 +60,19 @@ def download(name: str, root: Path) -> Source[Decoded]:
             f"put its Parquet files there, or set SPARSEPOP_DATA to the folder that holds {name}/"
         ) from cause
     return Source(name, _decoded(train), _decoded(test), len(train.classes))
+
+
+def _fetched(name: str, root: Path) -> tuple[Any, Any]:
+    """torchvision's training and test set."""
+    datasets: Any = importlib.import_module("torchvision.datasets")
+    kind = partial(getattr(datasets, DOWNLOADED[name]), str(root / name))
+    # Without the lock, for a set that is there may be another user's, and its readers need not wait for each
+    # other. One that is being unpacked is not there as a whole: torchvision finds that out when it reads it.
+    with suppress(OSError, RuntimeError, ValueError):
+        return kind(train=True, download=False), kind(train=False, download=False)
+    # Two processes that download into one folder would damage each other's archives.
+    with locked(root / f".{name}.lock"):
+        return kind(train=True, download=True), kind(train=False, download=True)
 
 
 def _decoded(dataset: Any) -> Decoded:

@@ -15,7 +15,7 @@ import torch
 import torchvision
 from PIL import Image
 
-from sparsepop.data import Data, Resident, Streamed, open_data
+from sparsepop.data import Data, Resident, Streamed, known, open_data
 from tests.test_data.made import pictures, png, write_folders, write_parquet, write_shard
 from tests.test_data.opener import total
 
@@ -186,11 +186,15 @@ def test_a_damaged_streamed_image_is_named_when_it_is_reached(classed: Path, roo
 
 
 def fake(pixels: Any, labels: Any, calls: list[tuple[str, bool]]) -> type:
+    fetched: set[str] = set()
+
     class Fake:
         classes = ("a", "b", "c")
 
         def __init__(self, root: str, train: bool, download: bool) -> None:
-            assert download
+            if not download and root not in fetched:
+                raise RuntimeError("Dataset not found")
+            fetched.add(root)
             calls.append((root, train))
             self.data, self.targets = pixels(20 if train else 8), labels(20 if train else 8)
 
@@ -205,6 +209,21 @@ def test_coloured_set_from_torchvision(monkeypatch: pytest.MonkeyPatch, root: st
     assert calls == [(f"{root}/cifar100", True), (f"{root}/cifar100", False)]
     assert (data.name, data.shape, data.classes) == ("cifar100", (3, 16, 16), 3)
     assert data.sizes == {"train": 18, "validation": 2, "test": 8}
+
+
+def test_a_set_that_another_user_fetched_is_only_read(monkeypatch: pytest.MonkeyPatch, root: str) -> None:
+    pixels = lambda count: torch.from_numpy(pictures(count, channels=1)[..., 0])  # noqa: E731
+    kind = fake(pixels, lambda count: torch.arange(count) % 3, [])
+    monkeypatch.setattr(torchvision.datasets, "MNIST", kind)
+    first = everything(open_data("mnist", root=root))
+
+    def refused(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(known, "locked", refused)
+    assert torch.equal(everything(open_data("mnist", root=root))[0], first[0])
+    with pytest.raises(FileNotFoundError, match=r"could not be downloaded \(.*Permission denied"):
+        open_data("mnist", root=f"{root}/elsewhere")
 
 
 def test_grey_set_from_torchvision(monkeypatch: pytest.MonkeyPatch, root: str) -> None:
