@@ -12,7 +12,7 @@ import torch
 from sparsepop.data import cache
 from sparsepop.data.base import SPLITS, Data
 from sparsepop.data.folders import find_folders
-from sparsepop.data.images import decode_all, sample_shape
+from sparsepop.data.images import UnequalImages, decode_all, sample_shape
 from sparsepop.data.known import DOWNLOADED, KNOWN, digits, download
 from sparsepop.data.parquet import find_parquet
 from sparsepop.data.resident import Resident
@@ -20,6 +20,8 @@ from sparsepop.data.sources import Decoded, Encoded, Pixels, Source
 from sparsepop.data.streamed import Streamed
 
 __all__ = ["KNOWN", "SPLITS", "Data", "Resident", "Streamed", "data_home", "open_data"]
+
+_UNEQUAL = "unequal.txt"  # in a cache entry, in place of pixels: the first image of another size
 
 
 def data_home() -> Path:
@@ -40,8 +42,8 @@ def open_data(
     A folder holds Parquet files in the layout of the Hugging Face hub, or class folders train/CLASS and
     test/CLASS or val/CLASS. Known names without a folder are downloaded into root, which defaults to
     `data_home`; decoded images are kept in its `.decoded`.
-    Sets of more than limit_bytes of decoded pixels are streamed. validation training images are held out
-    (default: 10%, at most 5,000) by a choice that no seed changes.
+    Sets of more than limit_bytes of decoded pixels are streamed, and so are images that differ in size.
+    validation training images are held out (default: 10%, at most 5,000) by a choice that no seed changes.
     FileNotFoundError for a missing folder, ValueError for everything else that is wrong with the data.
     """
     home = Path(root).expanduser() if root else data_home()
@@ -85,7 +87,10 @@ def _from_encoded(
     count = len(source.train.labels) + len(source.test.labels)
     if count * int(np.prod(shape)) > limit_bytes:
         return Streamed(source, device, decoded, validation)
-    train, test = (_decoded(split, shape, decoded) for split in (source.train, source.test))
+    try:
+        train, test = (_decoded(split, shape, decoded) for split in (source.train, source.test))
+    except UnequalImages:
+        return Streamed(source, device, decoded, validation)
     return Resident(Source(source.name, train, test, source.classes), device, validation)
 
 
@@ -93,7 +98,11 @@ def _decoded(split: Encoded, shape: tuple[int, int, int], folder: Path) -> Decod
     entry = folder / cache.key("pixels", split.files)
 
     def fill(entry: Path) -> None:
-        np.save(entry / "pixels.npy", decode_all(split, shape))
+        try:
+            np.save(entry / "pixels.npy", decode_all(split, shape))
+        except UnequalImages as found:
+            # so that nobody decodes all of it again to find that out
+            (entry / _UNEQUAL).write_text(f"{found}\n")
 
     try:
         pixels = cache.cached(entry, fill, partial(_mapped, (len(split.labels), *shape)))
@@ -103,7 +112,12 @@ def _decoded(split: Encoded, shape: tuple[int, int, int], folder: Path) -> Decod
 
 
 def _mapped(shape: tuple[int, ...], entry: Path) -> Pixels:
-    """Mapped copy-on-write: the processes of one machine share a single copy in memory."""
+    """Mapped copy-on-write: the processes of one machine share a single copy in memory.
+
+    UnequalImages where the entry says that there is no such array.
+    """
+    if (entry / _UNEQUAL).is_file():
+        raise UnequalImages((entry / _UNEQUAL).read_text())
     pixels = np.load(entry / "pixels.npy", mmap_mode="c")
     if pixels.shape != shape or pixels.dtype != np.uint8:
         raise ValueError(f"{entry} holds {pixels.dtype} {pixels.shape}, not uint8 {shape}")

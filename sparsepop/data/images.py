@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
     from sparsepop.data.sources import Encoded, Pixels, Reader
 
+
+class UnequalImages(Exception):
+    """A split's images differ in size, so no array holds them. No ValueError, for the data is sound."""
+
+
 Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
 _GREY = frozenset({"1", "L", "LA"})
 _CHUNK = 512
@@ -47,7 +52,9 @@ def sample_shape(split: Encoded) -> tuple[int, int, int]:
 
 
 def decode_all(split: Encoded, shape: tuple[int, int, int]) -> Pixels:
-    """uint8 (N, H, W, C) of all images; ValueError for one that is damaged or not of the given (H, W, C)."""
+    """uint8 (N, H, W, C) of all images; UnequalImages for one of another size than the given (H, W, C),
+    ValueError for one that is damaged, or in colour where C is 1.
+    """
     read = split.load()
     count = len(split.labels)
     pixels = np.empty((count, *shape), np.uint8)
@@ -66,10 +73,7 @@ def _decode(read: Reader, index: int, split: Encoded, shape: tuple[int, int, int
     height, width, channels = shape
     with opened(read(index), lambda: split.origin(index)) as image:
         if (image.height, image.width) != (height, width):
-            raise ValueError(
-                f"{split.origin(index)} is {image.width}x{image.height}, the first image {width}x{height}: "
-                "resize the images to one size, or open the set with limit_bytes=0 to stream and resize them"
-            )
+            raise UnequalImages(split.origin(index))
         if channels == 1 and image.mode not in _GREY:
             raise ValueError(
                 f"{split.origin(index)} is in colour, the first image is grey: convert all images to one mode"

@@ -15,7 +15,7 @@ import torch
 import torchvision
 from PIL import Image
 
-from sparsepop.data import Data, Resident, Streamed, known, open_data
+from sparsepop.data import Data, Resident, Streamed, images, known, open_data
 from tests.test_data.made import pictures, png, write_folders, write_parquet, write_shard
 from tests.test_data.opener import total
 
@@ -330,11 +330,27 @@ def test_class_folder_that_train_does_not_have(classed: Path, root: str) -> None
         open_data(str(classed), root=root)
 
 
-def test_images_of_different_sizes(classed: Path, root: str) -> None:
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_images_of_different_sizes_are_streamed(
+    classed: Path, root: str, monkeypatch: pytest.MonkeyPatch, split: str
+) -> None:
+    (classed / split / "class2" / "odd.png").write_bytes(png(pictures(1, 20, 18)[0]))
+    data = open_data(str(classed), root=root, validation=0)
+    assert isinstance(data, Streamed)
+    assert sum(data.sizes.values()) == 71
+    assert everything(data)[0].shape == (data.sizes["test"], 3, 224, 224)
+    # which is remembered
+    monkeypatch.setattr(images, "_decode", lambda *_: pytest.fail("decoded again"))
+    assert isinstance(open_data(str(classed), root=root), Streamed)
+    monkeypatch.undo()
+    (classed / split / "class2" / "odd.png").unlink()
+    assert isinstance(open_data(str(classed), root=root), Resident)
+
+
+def test_images_of_different_sizes_need_no_cache(classed: Path, tmp_path: Path) -> None:
     (classed / "train" / "class2" / "odd.png").write_bytes(png(pictures(1, 20, 18)[0]))
-    with pytest.raises(ValueError, match=r"class2/odd.png is 18x20, the first image 16x16: .*limit_bytes=0"):
-        open_data(str(classed), root=root)
-    assert open_data(str(classed), root=root, limit_bytes=0).sizes["train"] == 55
+    (tmp_path / "file").write_text("not a folder")
+    assert isinstance(open_data(str(classed), root=str(tmp_path / "file")), Streamed)
 
 
 def test_coloured_image_among_grey_ones(tmp_path: Path, root: str) -> None:
