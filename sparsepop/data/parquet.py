@@ -42,7 +42,11 @@ class ParquetSplit:
         return f"the image in row {index - before} of {self.files[shard]}"
 
     def sample(self) -> bytes:
-        return next(self._encoded(self.files[0], 1))[0].as_py()
+        # a shard may be empty, as that of a filtered set
+        rows = (part[0].as_py() for file in self.files for part in self._encoded(file, 1) if len(part))
+        for row in rows:
+            return row
+        raise ValueError(f"{self.files[0]} and all shards with it hold no image: download the set again")
 
     def load(self) -> Reader:
         return _reader(pa.chunked_array([part for file in self.files for part in self._encoded(file, 4096)]))

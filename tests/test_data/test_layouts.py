@@ -16,6 +16,7 @@ import torchvision
 from PIL import Image
 
 from sparsepop.data import Data, Resident, Streamed, images, known, open_data
+from sparsepop.data.parquet import ParquetSplit
 from tests.test_data.made import pictures, png, write_folders, write_parquet, write_shard
 from tests.test_data.opener import total
 
@@ -282,6 +283,26 @@ def test_damaged_image_in_parquet(tmp_path: Path, root: str) -> None:
     write_shard(tmp_path / "train-00001-of-00002.parquet", encoded, [0, 1, 2, 0])
     with pytest.raises(ValueError, match=r"row 2 of .*train-00001-of-00002.parquet is not a readable image"):
         open_data(str(tmp_path), root=root)
+
+
+def test_an_empty_shard_does_no_harm(tmp_path: Path, root: str) -> None:
+    encoded = [png(picture) for picture in pictures(12)]
+    write_shard(tmp_path / "train-00000-of-00003.parquet", [], [])
+    write_shard(tmp_path / "train-00001-of-00003.parquet", encoded[:6], [0, 1, 2] * 2)
+    write_shard(tmp_path / "train-00002-of-00003.parquet", encoded[6:], [0, 1, 2] * 2)
+    write_parquet(tmp_path, "test", pictures(3))
+    for limit in (0, 1 << 30):
+        data = open_data(str(tmp_path), root=root, validation=0, limit_bytes=limit)
+        assert everything(data, "train")[1].tolist() == [0, 1, 2] * 4
+
+
+def test_shards_without_any_image(tmp_path: Path, root: str) -> None:
+    write_shard(tmp_path / TRAIN, [], [])
+    write_parquet(tmp_path, "test", pictures(3))
+    with pytest.raises(ValueError, match="holds no images: check that the data set is complete"):
+        open_data(str(tmp_path), root=root)
+    with pytest.raises(ValueError, match=f"{TRAIN} and all shards with it hold no image"):
+        ParquetSplit((tmp_path / TRAIN,), "image", np.zeros(0, np.int64)).sample()
 
 
 def test_missing_shard(hub: Path, root: str) -> None:
