@@ -97,6 +97,10 @@ def _setting(given: str) -> tuple[str, object]:
         return name, ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return name, text
+    except (TypeError, RecursionError, MemoryError) as error:
+        raise ConfigError(
+            f"--set {given!r} makes no value ({error}): put text that is meant as it is in quotes"
+        ) from error
 
 
 def _parser() -> argparse.ArgumentParser:

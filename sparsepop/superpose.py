@@ -53,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(flags: argparse.Namespace) -> None:
     storage = Storage(flags.experiment)
+    _check_device(flags.device)
     # late, for a wrong path must not wait for torch
     from sparsepop.ensemble import Relations
     from sparsepop.tickets import TicketStore
@@ -72,6 +73,19 @@ def _run(flags: argparse.Namespace) -> None:
         if made.how != "single" or flags.how == "all":
             _record(storage, made, row, flags.split)
     _show(storage, rows, combined, flags.split)
+
+
+def _check_device(device: str) -> None:
+    """ValueError where nothing can be computed on it."""
+    import torch
+
+    try:
+        torch.zeros(1, device=device).tolist()
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"--device {device} cannot be used here ({reason}): leave it out, or give cpu"
+        ) from error
 
 
 def _ways(tickets: Sequence[Ticket], setting: Setting, flags: argparse.Namespace) -> list[str]:

@@ -72,6 +72,8 @@ def config(folder: Path, change: str = "") -> str:
         ("", ["--smoke"], ["SMOKE"]),
         ("", ["--set", "epochs=3"], ["no settings (epochs)"]),
         ("", ["--set", "epochs"], ["'epochs'", "KEY=VALUE"]),
+        ("", ["--set", "x={[]: 1}"], ["--set 'x={[]: 1}'", "unhashable", "quotes"]),
+        ("", ["--storage", ""], ["root ''", "give a folder"]),
         ("", ["--name", "a/b"], ["'a/b'"]),
         ("def experiment(epochs=1): return 1 / epochs", ["--set", "epochs=0"], ["ZeroDivisionError"]),
         ("def experiment(epochs=1): return epochs + 1", ["--set", "epochs=many"], ["TypeError"]),
@@ -135,6 +137,20 @@ def test_a_changed_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "another config" in printed
     assert "--fresh" in printed
     assert len(printed.splitlines()) == 1
+
+
+@pytest.mark.parametrize("note", [b'{"name": "ti', b"[1]", b"\xff"])
+def test_a_damaged_note(tmp_path: Path, capsys: pytest.CaptureFixture[str], note: bytes) -> None:
+    file = tmp_path / "out" / "tiny" / "experiment.json"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(note)
+    assert run.main([config(tmp_path), "--storage", str(tmp_path / "out")]) == run.BAD_INPUT
+    printed = capsys.readouterr().err
+    assert f"{file} is damaged (" in printed
+    assert "--fresh" in printed
+    assert len(printed.splitlines()) == 1
+    with pytest.raises(AssertionError, match="a cluster was asked for"):
+        run.main([config(tmp_path), "--storage", str(tmp_path / "out"), "--fresh"])
 
 
 def test_an_interrupt_says_how_to_go_on(

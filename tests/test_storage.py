@@ -143,7 +143,7 @@ def test_the_root_is_made_absolute_at_once(tmp_path: Path, monkeypatch: pytest.M
     assert Storage("runs").root == str(tmp_path / "runs")
     assert Storage("~/runs").root == str(Path("~/runs").expanduser())
     assert Storage(f"file://{tmp_path}/a%20b").root == str(tmp_path / "a b")
-    with pytest.raises(ValueError, match="give a folder"):
+    with pytest.raises(StorageError, match="give a folder"):
         Storage("")
 
 

@@ -26,7 +26,7 @@ from sparsepop.population.tuned import check_tuned
 from sparsepop.ranks import plain_norms
 from sparsepop.recipe import Recipe
 from sparsepop.results import SCHEMAS
-from sparsepop.results.reader import NOTE
+from sparsepop.results.reader import NOTE, description
 from sparsepop.storage import Storage
 from sparsepop.tickets import check_plain_at
 
@@ -190,24 +190,27 @@ def _state_bytes(member: Member) -> int:
 
 def check_storage(experiment: Experiment, storage: Storage, *, fresh: bool, largest: int = 0) -> None:
     """Raise StorageError where nothing can be written or too little room is left for the members' states of
-    about `largest` bytes each, ConfigError where something else lies already; leaves everything as it was."""
+    about `largest` bytes each, ConfigError where something else lies already, ResultsError where its note is
+    damaged; leaves everything as it was."""
     check_room(storage, needed_bytes(len(experiment.starts()), largest))
     storage.check_writable()
     if storage.exists(NOTE):
-        noted = json.loads(storage.read(NOTE))
-        if DELETING in noted and not fresh:
-            raise ConfigError(
-                f"what lay in {storage} was only deleted in part: start over with --fresh again"
-            )
-        changes = differences(noted, describe(experiment))
-        if changes and not fresh:
-            raise ConfigError(
-                f"the experiment in {storage} was started with another config ({'; '.join(changes[:5])}): "
-                "give this one another name (--name), undo the change, or start over with --fresh"
-            )
+        if not fresh:
+            _check_same(experiment, storage)
     elif found := storage.names():
         raise ConfigError(
             f"{storage} holds {found[0]} and is no experiment: give this one another --name or --storage"
+        )
+
+
+def _check_same(experiment: Experiment, storage: Storage) -> None:
+    noted = description(storage)
+    if DELETING in noted:
+        raise ConfigError(f"what lay in {storage} was only deleted in part: start over with --fresh again")
+    if changes := differences(noted, describe(experiment)):
+        raise ConfigError(
+            f"the experiment in {storage} was started with another config ({'; '.join(changes[:5])}): "
+            "give this one another name (--name), undo the change, or start over with --fresh"
         )
 
 

@@ -31,11 +31,16 @@ def open_experiment(experiment: Folder) -> Storage:
 
 
 def description(experiment: Folder) -> dict[str, Any]:
-    """What `experiment.json` says an experiment is; empty where nobody wrote it."""
+    """What `experiment.json` says an experiment is; empty where nobody wrote it, ResultsError for damage."""
+    storage = open_experiment(experiment)
     try:
-        return json.loads(open_experiment(experiment).read(NOTE))
+        return dict(json.loads(storage.read(NOTE)))
     except FileNotFoundError:
         return {}
+    except (ValueError, TypeError) as error:
+        raise ResultsError(
+            f"{storage}/{NOTE} is damaged ({error}): restore it, or start over with --fresh"
+        ) from error
 
 
 def nothing_yet(storage: Storage, what: str) -> str:

@@ -32,8 +32,9 @@ class Storage:
     `endpoint_override=host:port`, `tls_ca_file_path`, `force_virtual_addressing`, `allow_bucket_creation`,
     `allow_bucket_deletion` and `allow_delayed_open`, which is true here unless given: small files are then
     written in one request, and stores other than AWS (moto among them) fail at pyarrow's three. Nothing is
-    opened before the first use, and only the root is pickled; StorageError for a root with keys in it, which
-    come from the environment. A path that is absolute or climbs out of the root raises ValueError.
+    opened before the first use, and only the root is pickled; StorageError for no root, and for one with
+    keys in it, which come from the environment. A path that is absolute or climbs out of the root raises
+    ValueError.
 
     An object store that cannot be reached, read or written raises StorageError: within seconds when it has
     never answered this process, after about half a minute when it has.
@@ -43,7 +44,7 @@ class Storage:
 
     def __post_init__(self) -> None:
         if not self.root:
-            raise ValueError("root '' names no place: give a folder ('.' for this one) or a URI")
+            raise StorageError("root '' names no place: give a folder ('.' for this one) or a URI")
         object.__setattr__(self, "root", normal(self.root))
 
     def __str__(self) -> str:
