@@ -63,7 +63,9 @@ def _written(folder: str, name: str, figure: Figure) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m analysis.figures", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis.figures", description=__doc__.splitlines()[0], allow_abbrev=False
+    )
     parser.add_argument("experiment", help="folder or URI of one experiment")
     parser.add_argument("--out", help="file to write, of the kind its ending says (default: in EXPERIMENT)")
     parser.add_argument(

@@ -37,7 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.exchange", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.exchange", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument(
         "--quick", action="store_true", help="short generations and few rounds: a check that it runs"
     )

@@ -101,7 +101,9 @@ def report(console: Console, race: Race, times: Times) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.partitions", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.partitions", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument("--quick", action="store_true", help="short rounds, once: a check that it runs")
     parser.add_argument("--length", type=int, default=500, help="steps of a partition (default 500)")
     parser.add_argument("--rounds", type=int, default=6, help="rounds over all partitions (default 6)")

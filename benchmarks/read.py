@@ -71,7 +71,9 @@ def _row(storage: Storage, name: str, target: float | None) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.read", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.read", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument("--quick", action="store_true", help="a small experiment: a check that it runs")
     parser.add_argument("--members", type=int, default=1000, help="default 1000")
     parser.add_argument("--reports", type=int, default=200, help="of each member (default 200)")

@@ -69,7 +69,9 @@ def _row(case: Case, measured: Measured) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.scale", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument(
         "--quick", action="store_true", help="few members and generations: a check that it runs"
     )

@@ -88,7 +88,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.step", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.step", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument("--quick", action="store_true", help="seconds instead of minutes, and no resnet-18")
     parser.add_argument(
         "--seconds", type=float, help="seconds of measuring for each model (default 60, --quick 4)"

@@ -105,7 +105,9 @@ def _member(model: str, seed: int) -> Member:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.tickets", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.tickets", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument("--quick", action="store_true", help="a narrow network: a check that it runs")
     return parser
 

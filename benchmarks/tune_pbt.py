@@ -25,7 +25,9 @@ from sparsepop.train import train
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train the population, noting starts and generations in FOLDER/log.jsonl; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.tune_pbt", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.tune_pbt", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument("folder", help="where Tune and the log go")
     parser.add_argument("--every", type=int, required=True, help="steps in a generation")
     parser.add_argument("--generations", type=int, required=True)

@@ -104,7 +104,8 @@ def _setting(given: str) -> tuple[str, object]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m sparsepop.run", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m sparsepop.run", description=__doc__, allow_abbrev=False)
+    # an abbreviated --fresh would stay in the command that is kept, and delete when that is repeated
     parser.add_argument("config", help="a Python file that exports EXPERIMENT")
     parser.add_argument("--data", help="a data set's name or its folder, in place of the config's")
     parser.add_argument(

@@ -221,7 +221,9 @@ def _show(
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m sparsepop.superpose", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m sparsepop.superpose", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument("experiment", help="folder or URI of an experiment with finished members")
     parser.add_argument("--how", choices=_HOW, default="uniform", help=_WAYS)
     parser.add_argument("--tickets", nargs="+", metavar="ID", help="these alone (beginnings of ids will do)")

@@ -203,6 +203,18 @@ def test_a_cluster_that_is_not_there(
     assert not (tmp_path / "out").exists()
 
 
+def test_no_flag_may_be_abbreviated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--fres` would be --fresh, and stay in the command that is kept."""
+    with pytest.raises(SystemExit):
+        run.main([config(tmp_path), "--fres"])
+    assert "unrecognized arguments: --fres" in capsys.readouterr().err
+    for file in [
+        path for part in ("sparsepop", "benchmarks", "analysis") for path in (ROOT / part).rglob("*.py")
+    ]:
+        text = file.read_text()
+        assert text.count("ArgumentParser(") == text.count("allow_abbrev=False"), file
+
+
 def test_the_command_that_is_kept_repeats_and_never_deletes() -> None:
     kept = run._command(["my config.py", "--fresh", "--data", "a b", "--members", "4"])
     assert kept == "python -m sparsepop.run 'my config.py' --data 'a b' --members 4"

@@ -32,7 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m sparsepop.report", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m sparsepop.report", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument("experiment", help="folder or URI of one experiment")
     parser.add_argument("--output", help="the HTML file to write (default: report.html in EXPERIMENT)")
     parser.add_argument(

@@ -39,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m sparsepop.results", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m sparsepop.results", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument("path", help="folder or URI of one experiment")
     parser.add_argument("--table", choices=list(SCHEMAS), help="print the last rows of this table instead")
     parser.add_argument(
