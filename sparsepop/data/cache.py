@@ -32,24 +32,34 @@ def cached(entry: Path, fill: Callable[[Path], None], load: Callable[[Path], Mad
     """
     with suppress(OSError, ValueError):
         return load(entry)
-    with locked(entry.with_name(f"{entry.name}.lock")):
+    with locked(entry.with_name(f"{entry.name}.lock")) as alone:
         with suppress(OSError, ValueError):
             return load(entry)
+        if alone:
+            _remove_leftovers(entry)
         shutil.rmtree(entry, ignore_errors=True)
         _fill(entry, fill)
         return load(entry)
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Holds a lock file against other processes and threads, where the system has such locks."""
+def locked(path: Path) -> Iterator[bool]:
+    """Holds a lock file against other processes and threads, and says whether the system has such locks."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as handle:
+        held = False
         with suppress(ImportError, OSError):
             import fcntl
 
             fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+            held = True
+        yield held
+
+
+def _remove_leftovers(entry: Path) -> None:
+    """Who is killed while it fills an entry leaves up to a whole data set, under a name of its own."""
+    for left in entry.parent.glob(f".{entry.name}-*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _fill(entry: Path, fill: Callable[[Path], None]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,22 @@ def test_damaged_cache_is_made_again(hub: Path, root: str) -> None:
     for path in cached_pixels(root):
         os.truncate(path, 200)
     assert torch.equal(everything(open_data(str(hub), root=root))[0], first[0])
+
+
+@pytest.mark.parametrize("locks", [True, False])
+def test_what_a_killed_process_left_of_the_cache_is_removed(
+    hub: Path, root: str, monkeypatch: pytest.MonkeyPatch, locks: bool
+) -> None:
+    """Without locks another process may still be at it."""
+    open_data(str(hub), root=root, limit_bytes=0)
+    entry = next(path for path in Path(root, ".decoded").glob("encoded-*") if path.is_dir())
+    half = entry.with_name(f".{entry.name}-abcd")
+    entry.rename(half)
+    if not locks:
+        monkeypatch.setitem(sys.modules, "fcntl", None)
+    open_data(str(hub), root=root, limit_bytes=0)
+    assert entry.is_dir()
+    assert half.exists() == (not locks)
 
 
 def test_without_a_place_for_the_cache_images_are_decoded_each_time(hub: Path, tmp_path: Path) -> None:
