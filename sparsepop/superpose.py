@@ -182,7 +182,9 @@ def _row(made: Outcome, setting: Setting, flags: argparse.Namespace) -> dict[str
     from sparsepop.ensemble import assess, cost_of, vote
 
     found = vote(made.runs, setting, flags.split)
-    quality = assess(found.outputs, fit_on=vote(made.runs, setting, "validation").outputs)
+    # a temperature says nothing of the images that it was fitted on
+    other = None if flags.split == "validation" else vote(made.runs, setting, "validation").outputs
+    quality = assess(found.outputs, fit_on=other)
     cost, name = cost_of(made.runs), made.id[:8] if made.how == "single" else made.how
     known = {"network": name, "density": cost.alive / cost.prunable, "alive": cost.alive}
     known |= {"prunable": cost.prunable, "inference_flops": cost.inference_flops}
@@ -239,7 +241,12 @@ def _parser() -> argparse.ArgumentParser:
         "--against", nargs="+", default=[], metavar="ID", help="judge these beside them: a denser one, say"
     )
     parser.add_argument("--data", help="a data set's name or folder, where the tickets' own is not found")
-    parser.add_argument("--split", choices=("validation", "test"), default="test", help="default: test")
+    parser.add_argument(
+        "--split",
+        choices=("validation", "test"),
+        default="test",
+        help="default: test; on validation no temperature is fitted, which takes a split of its own",
+    )
     parser.add_argument("--density", type=float, help="of the new ticket (default: that of the tickets)")
     parser.add_argument("--scope", choices=("global", "layer"), default="global", help="default: global")
     parser.add_argument("--no-recalibrate", action="store_true", help="leave BatchNorm's statistics averaged")

@@ -138,6 +138,9 @@ def test_the_same_again_takes_its_own_place(finished: Storage) -> None:
     rows = read(finished, "ensembles").query("kind == 'vote'")
     rows = rows[rows["tickets"].map(len) == 3]
     assert sorted(rows["split"]) == ["test", "validation"]
+    scaled = {row["split"]: row["numbers"]["scaled_nll"] for _, row in rows.iterrows()}
+    assert math.isfinite(scaled["test"])
+    assert math.isnan(scaled["validation"])
 
 
 def test_tickets_by_the_beginnings_of_their_ids(finished: Storage) -> None:

@@ -34,14 +34,14 @@ class Quality:
     scaled_calibration_error: float
 
 
-def assess(found: Outputs, fit_on: Outputs) -> Quality:
+def assess(found: Outputs, fit_on: Outputs | None) -> Quality:
     """The quality of the outputs `found` (for example on the test split), with a temperature fitted on
-    `fit_on` (the validation split, never the same).
+    `fit_on` (the validation split, never the same); None where there is no other.
     """
     logits, labels = found[0].double(), found[1]
     if not len(labels):
         return Quality(*[math.nan] * 6)
-    temperature = fit_temperature(*fit_on)
+    temperature = math.nan if fit_on is None else fit_temperature(*fit_on)
     return Quality(
         accuracy(logits, labels),
         _nll(logits, labels),

@@ -88,6 +88,13 @@ def test_nothing_to_judge_is_no_number() -> None:
     assert math.isnan(found.scaled_nll)
 
 
+def test_without_other_data_no_temperature_is_fitted() -> None:
+    found = assess(drawn(1), fit_on=None)
+    assert math.isfinite(found.nll)
+    for name in ("temperature", "scaled_nll", "scaled_calibration_error"):
+        assert math.isnan(getattr(found, name)), name
+
+
 def test_disagreement_by_hand() -> None:
     one, two, three = (
         F.one_hot(torch.tensor(a), 3).float() for a in ([0, 1, 2, 0], [0, 1, 1, 1], [0, 1, 2, 0])
