@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -16,6 +17,7 @@ from sparsepop.results.table import rich_table
 from sparsepop.storage import Storage
 
 if TYPE_CHECKING:
+    from sparsepop.data import Data
     from sparsepop.ensemble import Relations, Setting
     from sparsepop.tickets import DamagedTicket, Ticket, TicketStore
 
@@ -61,7 +63,7 @@ def _run(flags: argparse.Namespace) -> None:
     store = TicketStore.of_experiment(storage)
     tickets = _finite(_chosen(store, flags))
     beside = [store.read(store.find(prefix)) for prefix in flags.against]
-    setting = _setting([*tickets, *beside], flags)
+    data, setting = _setting([*tickets, *beside], flags)
     # nothing is kept before all of it has worked
     relations = Relations(setting, flags.split, flags.lines)
     combined = [_made(how, tickets, relations, flags) for how in _ways(tickets, setting, flags)]
@@ -71,7 +73,7 @@ def _run(flags: argparse.Namespace) -> None:
         if made.how not in ("single", "vote"):
             store.write(made.runs[0])
         if made.how != "single" or flags.how == "all":
-            _record(storage, made, row, flags.split)
+            _record(storage, made, row, data, flags)
     _show(storage, rows, combined, flags.split)
 
 
@@ -135,7 +137,8 @@ def _finite(tickets: Sequence[Ticket]) -> list[Ticket]:
     return kept
 
 
-def _setting(tickets: Sequence[Ticket], flags: argparse.Namespace) -> Setting:
+def _setting(tickets: Sequence[Ticket], flags: argparse.Namespace) -> tuple[Data, Setting]:
+    """The data that the tickets are judged on, and how."""
     from sparsepop.data import open_data
     from sparsepop.ensemble import Setting
 
@@ -154,7 +157,7 @@ def _setting(tickets: Sequence[Ticket], flags: argparse.Namespace) -> Setting:
         raise ValueError(
             f"ticket {other[0].id[:8]} is for other images than {where}: name its data with --data"
         )
-    return Setting(data, flags.device, batch, augment)
+    return data, Setting(data, flags.device, batch, augment)
 
 
 def _made(how: str, tickets: Sequence[Ticket], relations: Relations, flags: argparse.Namespace) -> Outcome:
@@ -191,7 +194,9 @@ def _row(made: Outcome, setting: Setting, flags: argparse.Namespace) -> dict[str
     return {**known, **asdict(quality), "disagreement": made.numbers.get("disagreement", 0.0)}
 
 
-def _record(storage: Storage, made: Outcome, row: Mapping[str, Any], split: str) -> None:
+def _record(
+    storage: Storage, made: Outcome, row: Mapping[str, Any], data: Data, flags: argparse.Namespace
+) -> None:
     more = ("temperature", "scaled_nll", "scaled_calibration_error")
     columns = ("accuracy", "nll", "calibration_error", "disagreement", "alive", "prunable", "inference_flops")
     writer = Writer(storage, 0, 0)
@@ -200,12 +205,14 @@ def _record(storage: Storage, made: Outcome, row: Mapping[str, Any], split: str)
         ensemble=made.id,
         kind=made.how,
         tickets=[ticket.id for ticket in made.used],
-        split=split,
+        split=flags.split,
         numbers={**{name: row[name] for name in more}, **made.numbers},
         **{name: row[name] for name in columns},
     )
-    # no member writes this table, and the name says all that could differ: the same again takes its place
-    writer.flush(f"{made.how}-{made.id}-{split}")
+    # no member writes this table. The id says what network or vote it is, the rest on which images it was
+    # judged and what was asked of it: the same again takes its place, and nothing else does
+    asked = hashlib.sha256(json.dumps([data.name, flags.lines]).encode()).hexdigest()[:8]
+    writer.flush(f"{made.how}-{made.id}-{flags.split}-{asked}")
 
 
 def _show(

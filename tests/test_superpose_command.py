@@ -143,6 +143,19 @@ def test_the_same_again_takes_its_own_place(finished: Storage) -> None:
     assert math.isnan(scaled["validation"])
 
 
+def test_another_question_takes_no_place(tmp_path: Path, finished: Storage) -> None:
+    store, source = TicketStore(Storage(str(tmp_path / "tickets-store"))), TicketStore.of_experiment(finished)
+    ids = [store.write(source.read(each)) for each in source.frame(kind="member")["ticket"][:2]]
+    digits = open_data("digits")
+    for split, count in (("train", 40), ("test", 10)):
+        write_folders(tmp_path / "tens", split, pictures(count, 8, 8, 1), classes=digits.classes)
+    for flags in ([], ["--lines"], ["--data", str(tmp_path / "tens")], ["--lines"]):
+        assert call(Storage(str(tmp_path)), "--how", "vote", "--tickets", *ids, *flags) == 0
+    rows = read(Storage(str(tmp_path)), "ensembles")
+    assert rows["ensemble"].nunique() == 1
+    assert [any("barrier" in name for name in numbers) for numbers in rows["numbers"]] == [False, False, True]
+
+
 def test_tickets_by_the_beginnings_of_their_ids(finished: Storage) -> None:
     ids = TicketStore.of_experiment(finished).frame(kind="member")["ticket"].tolist()[:2]
     assert call(finished, "--tickets", *(each[:10] for each in ids), "--density", "0.05") == 0

@@ -56,9 +56,9 @@ def write_parquet(folder: Path, split: str, images: Array, shards: int = 1, labe
         write_shard(path, [png(images[k]) for k in part], [int(k) % 3 for k in part], label=label)
 
 
-def write_folders(folder: Path, split: str, images: Array) -> None:
-    """Images in three class folders, taking turns."""
+def write_folders(folder: Path, split: str, images: Array, classes: int = 3) -> None:
+    """Images in class folders, taking turns."""
     for number, picture in enumerate(images):
-        path = folder / split / f"class{number % 3}" / f"{number:04d}.png"
+        path = folder / split / f"class{number % classes}" / f"{number:04d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(png(picture))
