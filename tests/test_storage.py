@@ -147,6 +147,19 @@ def test_the_root_is_made_absolute_at_once(tmp_path: Path, monkeypatch: pytest.M
         Storage("")
 
 
+def test_file_uris_are_folders_of_this_machine() -> None:
+    assert Storage("file://localhost/a/b").root == Storage("file:///a/b").root == "/a/b"
+    for root, remedy in (
+        ("file://host/share", "the machine 'host': mount it"),
+        ("file:/tmp/x", "give file:///folder"),
+        ("file:x", "give file:///folder"),
+        ("file://", "give file:///folder"),
+    ):
+        with pytest.raises(StorageError, match=remedy) as caught:
+            Storage(root)
+        assert root in str(caught.value)
+
+
 def test_messages_show_no_options() -> None:
     storage = Storage("gs://anonymous@bucket/runs/?project_id=mine")
     assert str(storage) == "gs://bucket/runs"

@@ -12,9 +12,11 @@ _SECRET = {"access_key", "secret_key", "session_token", "access_token"}
 
 
 def normal(root: str) -> str:
-    """A root that means the same in every process; StorageError when it carries keys."""
-    if root.startswith("file://"):
-        root = unquote(root.removeprefix("file://"))
+    """A root that means the same in every process; StorageError when it carries keys, or is a `file:` that
+    is no folder of this machine.
+    """
+    if root.startswith("file:"):
+        root = _folder(root)
     if "://" not in root:
         return os.path.abspath(os.path.expanduser(root))
     scheme, host, path, options = split(root)
@@ -36,6 +38,18 @@ def relative(path: str) -> str:
     if path.startswith(("/", "../")) or path == "..":
         raise ValueError(f"path {path!r} leaves its root: give one relative to the root")
     return "" if path == "." else path
+
+
+def _folder(root: str) -> str:
+    """The path that is meant by file:///path, or file://localhost/path."""
+    host, slash, path = root.removeprefix("file://").partition("/")
+    if not root.startswith("file://") or not slash:
+        raise StorageError(f"{root} is no file URI of a folder: give file:///folder, or the path alone")
+    if host not in ("", "localhost"):
+        raise StorageError(
+            f"{root} is a folder of the machine {host!r}: mount it and give its path here, or file:///folder"
+        )
+    return unquote(slash + path)
 
 
 def _check_keys(scheme: str, host: str, path: str, options: str) -> None:
