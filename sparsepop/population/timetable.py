@@ -9,7 +9,7 @@ from sparsepop.merge import agreed
 from sparsepop.population.rounds import PartitionRounds, Rounds
 from sparsepop.population.superpositions import Superpositions
 from sparsepop.recipe import Recipe
-from sparsepop.schedule import Phases
+from sparsepop.schedule import Every, Phases
 
 _SCORES = {"validation_accuracy": "merged", "validation_loss": "merged_loss"}  # numbers of a merge
 
@@ -63,6 +63,12 @@ def _superpositions(experiment: Experiment, search: SuperposeParallel) -> Superp
         raise ValueError(
             f"at={search.at} names no step between the start of all members and the last step "
             f"{recipes[0].steps}: superpose earlier, or train longer"
+        )
+    named = () if isinstance(search.at, Every) else search.at
+    if never := sorted(set(named) - set(steps)):
+        raise ValueError(
+            f"at={search.at} names step {never[0]}, not between the start of all members and the last step "
+            f"{recipes[0].steps}: leave it out"
         )
     if odd := [step for step in (*steps, max(begin, 0)) if step % length]:
         raise ValueError(f"step {odd[0]} ends no generation of {length} steps: exchange at multiples")

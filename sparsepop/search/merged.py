@@ -118,6 +118,8 @@ class SuperposeParallel:
             check_count("common", self.common, 0)
         if not isinstance(self.at, Every):
             object.__setattr__(self, "at", tuple(listed(self.at)))
+            for step in self.at:
+                check_count("at", step, 1)
         for name, known in (("average", AVERAGES), ("scope", SCOPES), ("share", SHARES)):
             check_known(name, getattr(self, name), known)
         for name in ("factor", "quantile"):

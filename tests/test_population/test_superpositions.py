@@ -170,6 +170,12 @@ def test_the_common_start_is_kept_until_all_have_started(tmp_path: Path) -> None
 # --- what is refused
 
 
+@pytest.mark.parametrize("step", ["8", 8.0, 0, -8, True])
+def test_a_step_is_a_whole_number(step: Any) -> None:
+    with pytest.raises(ValueError, match=f"at={step!r}: use a whole number of at least 1"):
+        SuperposeParallel(SPACE, 3, (8, step))
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -177,6 +183,12 @@ def test_the_common_start_is_kept_until_all_have_started(tmp_path: Path) -> None
         (experiment(SuperposeParallel(SPACE, 3, Every(4), common=6)), "step 6 ends no generation"),
         (experiment(SuperposeParallel(SPACE, 3, (20,))), "names no step between"),
         (experiment(SuperposeParallel(SPACE, 3, (4,), common=4)), "names no step between"),
+        (
+            experiment(SuperposeParallel(SPACE, 3, (8, 400))),
+            "names step 400, .* the last step 20: leave it out",
+        ),
+        (experiment(SuperposeParallel(SPACE, 3, (8, 20))), "names step 20, "),
+        (experiment(SuperposeParallel(SPACE, 3, (4, 8), common=4)), "names step 4, "),
         (
             experiment(recipe=lambda hp: Recipe("lenet-300-100", STEPS, (Thresholds(0.1),), batch=16)),
             "Thresholds only observes its masks",
