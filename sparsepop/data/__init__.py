@@ -44,7 +44,9 @@ def open_data(
     `data_home`; decoded images are kept in its `.decoded`.
     Sets of more than limit_bytes of decoded pixels are streamed, and so are images that differ in size.
     validation training images are held out (default: 10%, at most 5,000) by a choice that no seed changes.
-    FileNotFoundError for a missing folder, ValueError for everything else that is wrong with the data.
+    FileNotFoundError for a missing folder, or a known set that cannot be downloaded; OSError for a file that
+    may not be read and a folder that cannot take unpacked images; ValueError for everything else that is
+    wrong with the data.
     """
     home = Path(root).expanduser() if root else data_home()
     target = torch.device(device)

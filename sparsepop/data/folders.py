@@ -38,7 +38,8 @@ def find_folders(folder: Path, name: str) -> Source[FolderSplit] | None:
     """The data set in class folders below the folder; None when it has no train/CLASS.
 
     The test split is `test`, or `val` where `test` has no class folders. Classes are the sorted folder
-    names of train. ValueError for a missing split, or a class that train does not have.
+    names of train. ValueError for a missing split, a class that train does not have, or an image that is no
+    file.
     """
     names = _classes(folder / "train")
     if not names:
@@ -69,5 +70,11 @@ def _split(folder: Path, names: list[str]) -> FolderSplit:
 
 
 def _images(folder: Path) -> list[Path]:
-    names = sorted(entry.name for entry in os.scandir(folder) if entry.name.lower().endswith(_SUFFIXES))
-    return [folder / name for name in names if not name.startswith(".")]
+    with os.scandir(folder) as entries:
+        images = [
+            entry for entry in entries if entry.name.lower().endswith(_SUFFIXES) and entry.name[0] != "."
+        ]
+    for entry in images:
+        if not entry.is_file():
+            raise ValueError(f"{entry.path} is no file, or a link to none: remove or restore it")
+    return [folder / name for name in sorted(entry.name for entry in images)]

@@ -113,7 +113,8 @@ SCHEMAS: dict[str, pa.Schema] = {
         _json("recipe"),
         _MAP,
     ),
-    # One row per evaluation of several tickets together (vote, superpose, ...) on a split.
+    # One row per evaluation on a split of what was made of several tickets (vote, uniform, ...), or of one
+    # alone beside them (single).
     "ensembles": _schema(
         _key("ensemble", pa.string()),
         _key("kind", pa.string()),

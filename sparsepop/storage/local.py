@@ -22,7 +22,11 @@ def is_temporary(name: str) -> bool:
 
 
 def write_local(target: str, data: bytes, exclusive: bool) -> None:
-    """Write beside the target, sync, then give it its name; FileExistsError when `exclusive` and taken."""
+    """Write beside the target, sync, then give it its name; FileExistsError when `exclusive` and taken.
+
+    Where there are no hard links an exclusive write shows an empty file for a moment, and leaves it for good
+    if it is killed in that moment.
+    """
     folder = os.path.dirname(target)
     os.makedirs(folder, exist_ok=True)
     scratch = os.path.join(folder, temporary())  # same folder, so the same file system: a rename is atomic

@@ -398,6 +398,14 @@ def test_coloured_image_among_grey_ones(tmp_path: Path, root: str) -> None:
         open_data(str(tmp_path), root=root)
 
 
+@pytest.mark.parametrize("kind", ["link", "folder"])
+def test_an_image_that_is_no_file(classed: Path, root: str, kind: str) -> None:
+    odd = classed / "train" / "class1" / "odd.png"
+    odd.mkdir() if kind == "folder" else odd.symlink_to(classed / "absent.png")
+    with pytest.raises(ValueError, match=r"class1/odd.png is no file, or a link to none"):
+        open_data(str(classed), root=root)
+
+
 def test_images_of_16_bits(tmp_path: Path, root: str) -> None:
     write_folders(tmp_path, "test", pictures(3, channels=1))
     write_folders(tmp_path, "train", pictures(3, channels=1))
