@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sparsepop.member import State
 from sparsepop.merge import COLLAPSE, FAR_APART, pack, parcel, unpack
 from sparsepop.overlaps import overlap
-from sparsepop.population.ancestry import handed_on
+from sparsepop.population.ancestry import MIXED, handed_on
 from sparsepop.population.messages import Assignment
 from sparsepop.population.rounds import PartitionRounds
 from sparsepop.population.snapshot import DamagedState, Snapshot, from_bytes
@@ -89,13 +89,13 @@ def take_merged(trial: MemberTrial, assignment: Assignment, state: State | None)
         assert state is not None
         trial.put_away()
         trial.adopt(unpack(state), seconds)
+        trial.lineage = MIXED
     if first:
         trial.record_status("started")
     shared = overlap(masks, trial.member.masks.tensors) if masks else None
     _record_merge(trial, assignment, shared)
     if assignment.donor is not None:
-        # another group's network has its own history, which the tables know
-        trial.donor, trial.lineage = assignment.donor, None
+        trial.donor = assignment.donor
         trial.record_exploit(assignment, hp, shared)
     if trial.ended:
         trial.record_status("merged")

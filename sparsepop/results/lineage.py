@@ -26,7 +26,8 @@ def ancestors(experiment: Folder | Tables, member: int) -> list[tuple[int, int, 
     """The history of the weights that `member` has now: (member, from_step, to_step), oldest first.
 
     A donor gives the state that it had at the end of a generation, before it received anything there itself;
-    what it took later, even at earlier steps, is no part of that. Raises ValueError for a member that the
+    what it took later, even at earlier steps, is no part of that. Networks merged of several members' have
+    no donor: the events `merge` and `superpose` tell of them. Raises ValueError for a member that the
     experiment doesn't have.
     """
     tables = tables_of(experiment)

@@ -19,10 +19,10 @@ class Provenance:
     """Where a ticket comes from; all of it may be unknown.
 
     kind: how it came about (`member`, `early` from one in mid-training, or how several were superposed);
-    lineage: (member, from step, to step) of the weights, oldest first; parents: the tickets it was made of;
-    recipe: as JSON; ledger: what it costs (`Report`'s alive, train_flops, inference_flops, ...); metrics:
-    what it scored; time: ISO 8601; located: the data as the experiment opened it, a folder's whole path where
-    `data` is the last part of it (empty in older tickets).
+    lineage: (member, from step, to step) of the weights, oldest first, none where a population merged those
+    of several; parents: the tickets it was made of; recipe: as JSON; ledger: what it costs (`Report`'s alive,
+    train_flops, inference_flops, ...); metrics: what it scored; time: ISO 8601; located: the data as the
+    experiment opened it, a folder's whole path where `data` is the last part of it (empty in older tickets).
     """
 
     kind: str = "member"

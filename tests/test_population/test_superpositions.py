@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -300,6 +301,9 @@ def test_only_the_worst_takes_it_and_the_others_go_on(tmp_path: Path) -> None:
     (event,) = read(storage, "events").query("kind == 'superpose'").to_dict("records")
     assert reports[event["member"]] == reports.min()
     best = int(reports.idxmax())
+    lineages = read(storage, "tickets").set_index("member")["lineage"]
+    assert json.loads(str(lineages[event["member"]])) == []  # of weights that were three members'
+    assert len(json.loads(str(lineages[best]))) > 0
     data, start = open_data("digits"), made.starts()[best]
     first = made.starts()[0]
     task = Task(data.shape, data.classes)
