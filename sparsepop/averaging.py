@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from sparsepop.kinds import BATCH_NORMS
 from sparsepop.masks import spare_largest, top_mask, top_masks
 from sparsepop.ranks import unsynchronised
 from sparsepop.search.merged import AVERAGES, SCOPES
@@ -15,8 +16,6 @@ from sparsepop.search.merged import AVERAGES, SCOPES
 if TYPE_CHECKING:
     from sparsepop.member import Member
     from sparsepop.methods.base import Batches
-
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def check_average(average: str, factor: float) -> None:
@@ -133,4 +132,4 @@ def recalibrate_member(member: Member, data: Batches, batches: int, seed: int = 
 
 
 def _norms(model: nn.Module) -> list[nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm]:
-    return [part for part in model.modules() if isinstance(part, _NORMS) and part.track_running_stats]
+    return [part for part in model.modules() if isinstance(part, BATCH_NORMS) and part.track_running_stats]

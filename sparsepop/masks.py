@@ -13,17 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from sparsepop.budgets import allocate
+from sparsepop.kinds import LAYERS
 
 
 def prunable_names(model: nn.Module) -> list[str]:
     """Names of the weights that sparse training may prune: those of linear and convolution layers, never
     biases or norms, nor weights that are computed from other parameters (weight norm).
     """
-    layers = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
     return [
         f"{name}.weight" if name else "weight"
         for name, part in model.named_modules()
-        if isinstance(part, layers) and part._parameters.get("weight") is not None
+        if isinstance(part, LAYERS) and part._parameters.get("weight") is not None
     ]
 
 

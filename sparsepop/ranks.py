@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 Value = TypeVar("Value")
-NORMS = ("synchronised", "local")
+NORM_MODES = ("synchronised", "local")
 _SYNC_OF_BUFFERS = next(  # newer torch has another name for it, and warns of the old one
     name
     for name in ("forward_sync_buffers", "broadcast_buffers")

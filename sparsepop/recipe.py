@@ -10,7 +10,7 @@ from sparsepop.methods.base import Method
 from sparsepop.methods.cut import Cut
 from sparsepop.models import Model
 from sparsepop.optim import SGD, AdamW
-from sparsepop.ranks import NORMS
+from sparsepop.ranks import NORM_MODES
 from sparsepop.schedule import check_whole
 
 PRECISIONS = ("float32", "bfloat16", "float64")
@@ -51,8 +51,8 @@ class Recipe:
             )
         if self.precision not in PRECISIONS:
             raise ValueError(f"unknown precision {self.precision!r}: choose one of {', '.join(PRECISIONS)}")
-        if self.norms not in NORMS:
-            raise ValueError(f"unknown norms {self.norms!r}: choose one of {', '.join(NORMS)}")
+        if self.norms not in NORM_MODES:
+            raise ValueError(f"unknown norms {self.norms!r}: choose one of {', '.join(NORM_MODES)}")
         if not 0.0 <= self.label_smoothing < 1.0:
             raise ValueError(f"label_smoothing must lie in [0, 1), got {self.label_smoothing}")
         if self.clip is not None and self.clip <= 0:

@@ -25,6 +25,7 @@ LAYERS: list[set[str]] = [
     {"experiment"},
     {"config", "figures"},
     {"report"},
+    {"kinds"},
     {"nn", "masks", "ledger", "data", "optim", "ranks", "bits", "outputs", "overlaps"},
     {"averaging"},
     {"models", "methods"},
@@ -38,7 +39,7 @@ LAYERS: list[set[str]] = [
 ]
 LEVELS = {unit: level for level, units in enumerate(LAYERS) for unit in units}
 STDLIB_ONLY = {"search", "schedule", "seeds", "space", "budgets", "describe", "experiment", "config"}
-FIRST_WITH_TORCH, FIRST_WITH_RAY = LEVELS["nn"], LEVELS["population"]
+FIRST_WITH_TORCH, FIRST_WITH_RAY = LEVELS["kinds"], LEVELS["population"]
 ALSO = {"tickets": {"pandas"}, "ensemble": {"pandas"}, "superpose": {"pandas", "rich"}}
 PURE = {
     "population.messages",

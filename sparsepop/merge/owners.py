@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from sparsepop.ledger import LAYERS
+from sparsepop.kinds import LAYERS
 from sparsepop.methods.partition import Groups
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sparsepop.ledger import LAYERS, NORMS
+from sparsepop.kinds import LAYERS, NORMS
 from sparsepop.masks import Masks
 from sparsepop.methods.base import Method
 from sparsepop.nn import Act

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from sparsepop.describe import to_json
-from sparsepop.ledger import LAYERS, count_multiplies
+from sparsepop.kinds import LAYERS
+from sparsepop.ledger import count_multiplies
 from sparsepop.masks import prunable_names
 from sparsepop.models.task import Task
 from sparsepop.nn import Act
