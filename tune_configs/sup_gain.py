@@ -13,6 +13,7 @@ from sparsepop.schedule import Cosine, Every, Milestones, Triangular, split
 # name: highest learning rate of the cycles, share explored (0: one mask, only weights are averaged)
 CYCLES = dict(paper=(0.005, 0.5), little=(0.005, 0.1), fast=(0.05, 0.5), both=(0.05, 0.1), same=(0.05, 0.0))
 GRID = {"density": [0.05, 0.02], "run": ["rigl", *CYCLES]}
+FAST: Any = {"precision": "bfloat16", "channels_last": True}
 
 
 def experiment(
@@ -20,8 +21,7 @@ def experiment(
 ) -> Experiment:
     """The last fifth of the epochs in cycles. `--set base=paper`: half of the weights replaced to the end
     while the learning rate falls in steps; `rigl`: ever fewer, a cosine. --smoke: one seed, 10 epochs."""
-    name = PurePath(data).name
-    model = {"mnist": "lenet-300-100", "digits": "lenet-300-100"}.get(name, "resnet-20")
+    model, fast = ("resnet-20", FAST) if PurePath(data).name == "cifar10" else ("lenet-300-100", {})
     steps = (10 if smoke else epochs) * open_data(data).steps_per_epoch(128)
     phases, often = split(steps, 0.2, steps // 20), Every(steps // 20, steps // 20)
 
@@ -35,6 +35,6 @@ def experiment(
         if hp["run"] != "rigl":
             (high, explore), (first, before) = CYCLES[hp["run"]], alone(hp["density"], phases.before, 0.001)
             methods, lr = sup_tickets(first, phases, explore=explore), Triangular(0.001, high, phases, before)
-        return Recipe(model, steps, methods, SGD(lr, weight_decay=5e-4))
+        return Recipe(model, steps, methods, SGD(lr, weight_decay=5e-4), **fast)
 
-    return Experiment(f"sup-gain-{name}", recipe, data, Grid(grid, 1 if smoke else 5), steps)
+    return Experiment(f"sup-gain-{PurePath(data).name}", recipe, data, Grid(grid, 1 if smoke else 5), steps)
