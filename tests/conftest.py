@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -16,6 +17,9 @@ import torch
 from tests.s3 import ENVIRONMENT, Server, serving
 
 torch.set_num_threads(1)
+# an example that is slow on a busy machine is no failure
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # started in a shell's background: the commands under test would inherit that Ctrl-C is ignored
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -119,7 +119,7 @@ def test_all_parameters_are_as_published(name: str, classes: int, parameters: in
     assert learnable(on_meta(name, CIFAR, classes)) == parameters
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     width=st.integers(1, 24),
     channels=st.integers(1, 4),
@@ -134,7 +134,7 @@ def test_thin_resnet_closed_form(width: int, channels: int, classes: int, blocks
     assert prunable(on_meta(f"resnet-{6 * blocks + 2}-w{w}", (channels, 8, 8), classes)) == expected
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(width=st.integers(1, 24), channels=st.integers(1, 4), classes=st.integers(1, 20))
 def test_basic_resnet_closed_form(width: int, channels: int, classes: int) -> None:
     """A projecting pair of width v costs 9 v^2/2 + 9 v^2 + v^2/2 = 14 v^2, every other pair 18 v^2."""
@@ -144,7 +144,7 @@ def test_basic_resnet_closed_form(width: int, channels: int, classes: int) -> No
     assert prunable(on_meta(f"resnet-34-w{width}", (channels, 8, 8), classes)) == expected
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(width=st.integers(1, 24), channels=st.integers(1, 4), classes=st.integers(1, 20))
 def test_vgg_closed_form(width: int, channels: int, classes: int) -> None:
     pairs = [(1, 1), (1, 2), (2, 2), (2, 4), (4, 4), (4, 4), (4, 8)] + [(8, 8)] * 5
@@ -153,7 +153,7 @@ def test_vgg_closed_form(width: int, channels: int, classes: int) -> None:
     assert prunable(on_meta(f"vgg-16-w{width}", (channels, 8, 8), classes)) == expected
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(n=st.integers(1, 4), k=st.integers(1, 6), channels=st.integers(1, 4), classes=st.integers(1, 20))
 def test_wrn_closed_form(n: int, k: int, channels: int, classes: int) -> None:
     widths = [16 * k, 32 * k, 64 * k]

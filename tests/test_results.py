@@ -111,7 +111,7 @@ def _part(storage: Storage, table: str, rows: list[dict[str, Any]], schema: pa.S
 
 
 @pytest.mark.parametrize("table", SCHEMAS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_rows_come_back_as_written(table: str, data: st.DataObject) -> None:
     rows = data.draw(_rows(table))
@@ -412,7 +412,7 @@ STEPS = st.integers(0, 4) | st.just(2**62 + 1)  # floats would round it
 PLACES = st.tuples(st.integers(0, 2), st.integers(0, 3), STEPS)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     rows=st.lists(st.tuples(PLACES, st.booleans()), max_size=8),
     starts=st.lists(st.tuples(PLACES, st.sampled_from(["started", "failed"])), max_size=8),

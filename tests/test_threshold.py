@@ -74,7 +74,7 @@ def test_a_weight_that_is_nan_is_not_hidden() -> None:
 
 
 @every_granularity
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 2**30), shape=st.sampled_from([(1, 1), (3, 5), (4, 2, 3, 3)]))
 def test_gradients_are_the_closed_forms(granularity: str, seed: int, shape: tuple[int, ...]) -> None:
     weight, threshold = drawn(shape, granularity, seed)

@@ -90,7 +90,7 @@ def test_a_distribution_gives_each_layer_its_count(scope: str) -> None:
         assert left.numel() == 0 or kept_alive.min() > left.max()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**30),
     density=st.floats(0.05, 1.0),

@@ -17,7 +17,7 @@ MEMBERS, GENERATION = 4, 10
 DONORS = st.dictionaries(st.integers(0, MEMBERS - 1), st.integers(1, MEMBERS - 1), max_size=MEMBERS)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(DONORS, max_size=6))
 def test_states_say_what_the_tables_say(exchanges: list[dict[int, int]]) -> None:
     """Each exchange: who takes the state of the member so many numbers further, all at once."""
@@ -44,7 +44,7 @@ def test_states_say_what_the_tables_say(exchanges: list[dict[int, int]]) -> None
             assert spans(lineage, end) == ancestors(storage, member)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.lists(st.tuples(*[st.integers(0, MEMBERS - 1)] * 2), min_size=1, max_size=10))
 def test_donors_that_go_back_in_time_change_nothing_that_they_gave(turns: list[tuple[int, int]]) -> None:
     """Members that wait for nobody: in each turn one trains a generation, and takes what another one, unless

@@ -158,7 +158,7 @@ def test_a_donors_state_is_kept_while_the_decision_is_written(storage: Storage) 
     assert (3, 5) in board.needs
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_the_order_of_posts_and_restarts_change_no_decision(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -118,7 +118,7 @@ def advance(board: Board) -> list[tuple[int, int]]:
     return [merge.key for merge in merges]
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(st.data())
 def test_neither_the_order_of_posts_nor_restarts_change_a_decision(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -345,7 +345,7 @@ def median() -> MedianStoppingRule:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [asha, lambda: asha(brackets=3), lambda: asha(time_attr="step", max_t=64)])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_a_run_that_is_cut_anywhere_stops_the_same_members(
     tmp_path_factory: pytest.TempPathFactory, make: Callable[[], TrialScheduler], data: st.DataObject

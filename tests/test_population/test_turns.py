@@ -103,7 +103,7 @@ class FakeController:
             trial.status = Trial.PAUSED
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     members=st.integers(1, 9),
     places=st.integers(1, 6),
