@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -48,15 +48,21 @@ def take_turns(
     steadily favours nobody. `sync` waits for the device before the clock is read.
     """
     times: Times = {name: [] for name in runs}
-    for turn in range(-warmup, rounds):
-        for name in list(runs)[:: -1 if turn % 2 else 1]:
-            sync()
-            began = clock()
-            runs[name]()
-            sync()
-            if turn >= 0:
-                times[name].append(clock() - began)
+    for turn, name in in_turns(list(runs), rounds, warmup):
+        sync()
+        began = clock()
+        runs[name]()
+        sync()
+        if turn >= 0:
+            times[name].append(clock() - began)
     return times
+
+
+def in_turns(names: Sequence[str], rounds: int, warmup: int = 0) -> Iterator[tuple[int, str]]:
+    """Whose turn it is, with the number of the round (below 0: warm-up); every other round goes backwards."""
+    for turn in range(-warmup, rounds):
+        for name in names[:: -1 if turn % 2 else 1]:
+            yield turn, name
 
 
 def ratios(times: Sequence[float], base: Sequence[float]) -> Spread:

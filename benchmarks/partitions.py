@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.command import run_module, trained
-from benchmarks.measure import Times, ratios, show, verdict
+from benchmarks.measure import Times, in_turns, ratios, show, verdict
 from sparsepop.experiment import PARTITION, Experiment, Grid, PartitionParallel, Resources
 from sparsepop.methods import gap, parallel_gap
 from sparsepop.optim import SGD
@@ -70,9 +70,8 @@ class Race:
 def measure(race: Race, turns: int) -> Times:
     """Seconds of both in each turn; every other turn goes backwards."""
     times: Times = {TURN: [], SIDE: []}
-    for turn in range(turns):
-        for name in (TURN, SIDE)[:: -1 if turn % 2 else 1]:
-            times[name].append(race.run(name))
+    for _, name in in_turns((TURN, SIDE), turns):
+        times[name].append(race.run(name))
     return times
 
 

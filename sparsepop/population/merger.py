@@ -18,8 +18,8 @@ RETRIES = 3  # of a merge whose process dies, which may be for want of memory
 
 
 class RayMerger:
-    """Merges the rounds of `groups` groups in actors that load torch, and the data, once and while members
-    train: a task's process is ended by Ray after an idle second, and every round would wait for another.
+    """Merges the rounds of `groups` groups in actors that load torch while members train, and the data once:
+    a task's process is ended by Ray after an idle second, and every round would wait for another.
     `job` is pickled, and passed on unread, for it would load torch here.
     """
 
