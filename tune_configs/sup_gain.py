@@ -1,4 +1,4 @@
-"""Does superposing pay? Sup-tickets against their base alone for as long, five paired seeds of each."""
+"""Does superposing pay? Sup-tickets, in cycles for the last fifth, beside their base alone: five pairs."""
 
 from pathlib import PurePath
 from typing import Any
@@ -19,15 +19,15 @@ FAST: Any = {"precision": "bfloat16", "channels_last": True}
 def experiment(
     data: str = "digits", epochs: int = 60, base: str = "rigl", grid: Any = GRID, smoke: bool = False
 ) -> Experiment:
-    """The last fifth of the epochs in cycles. `--set base=paper`: half of the weights replaced to the end
-    while the learning rate falls in steps; `rigl`: ever fewer, a cosine. --smoke: one seed, 10 epochs."""
+    """Base `rigl`: ever fewer weights replaced, a cosine; `paper`: half to the end, a rate in steps."""
     model, fast = ("resnet-20", FAST) if PurePath(data).name == "cifar10" else ("lenet-300-100", {})
     steps = (10 if smoke else epochs) * open_data(data).steps_per_epoch(128)
-    phases, often = split(steps, 0.2, steps // 20), Every(steps // 20, steps // 20)
+    phases, often = split(steps, 0.2, steps // 20), steps // 20
 
     def alone(density: float, steps: int, low: float) -> tuple[Any, Any]:
         if base == "paper":
-            return (DropGrow(density, 0.5, often),), Milestones(0.1, (steps // 2, 3 * steps // 4))
+            updates = DropGrow(density, 0.5, Every(often, often, steps - often))  # the last is trained, too
+            return (updates,), Milestones(0.1, (steps // 2, 3 * steps // 4))
         return rigl(density, steps), Cosine(0.1, low, steps)
 
     def recipe(hp: dict[str, Any]) -> Recipe:
