@@ -85,6 +85,23 @@ class Recipe:
         promised = any(method.density_at(step) is not None for method in self.methods)
         return not promised and any(method.soft for method in self.methods)
 
+    @property
+    def masks_hold_from(self) -> int:
+        """The step from which masks decide which weights there are: that of the `Cut` where a soft method
+        only observes them before (the last step where none cuts), else 0.
+        """
+        if not any(method.soft for method in self.methods):
+            return 0
+        return min((method.at for method in self.methods if isinstance(method, Cut)), default=self.steps)
+
+    def without_masks(self, step: int) -> str:
+        """In words, why masks do not hold at `step`, before `masks_hold_from`, and what to do about it."""
+        soft = next(type(method).__name__ for method in self.methods if method.soft)
+        return (
+            f"step {step}, and {soft} only observes them before step {self.masks_hold_from}: "
+            f"drop one, or Cut by step {step}"
+        )
+
     def _check_method(self, method: Method) -> None:
         if not isinstance(method, Method):
             raise ValueError(f"methods must hold Method objects, got {method!r}")
@@ -96,17 +113,11 @@ class Recipe:
 
     def _check_soft(self) -> None:
         """While a soft method trains all weights, no other may believe that masks hold."""
-        soft = next((type(method).__name__ for method in self.methods if method.soft), None)
-        if soft is None:
-            return
-        hard = min((method.at for method in self.methods if isinstance(method, Cut)), default=self.steps)
         for method in self.methods:
             needed = method.needs_masks_at()
-            if needed is not None and needed < hard:
-                raise ValueError(
-                    f"{type(method).__name__} needs masks that hold at step {needed}, and {soft} only "
-                    f"observes them before step {hard}: drop one, or Cut by step {needed}"
-                )
+            if needed is not None and needed < self.masks_hold_from:
+                name = type(method).__name__
+                raise ValueError(f"{name} needs masks that hold at {self.without_masks(needed)}")
 
 
 def _check_model(model: Model) -> None:

@@ -13,7 +13,8 @@ from sparsepop.member import Member, State
 from sparsepop.merge import end_round, merged_parcel, parcel, unpack, weight_of
 from sparsepop.population.job import Job, cached_data, task_of
 from sparsepop.population.messages import Post
-from sparsepop.population.rounds import Merge, Outcome, PartitionRounds
+from sparsepop.population.partitions import PartitionRounds
+from sparsepop.population.rounds import Merge, Outcome
 from sparsepop.population.snapshot import decode, from_bytes, to_bytes
 from sparsepop.population.states import StateFiles, merged_path
 from sparsepop.population.superposing import superpose_round

@@ -9,7 +9,7 @@ from sparsepop.merge import COLLAPSE, FAR_APART, pack, parcel, unpack
 from sparsepop.overlaps import overlap
 from sparsepop.population.ancestry import MIXED, handed_on
 from sparsepop.population.messages import Assignment
-from sparsepop.population.rounds import PartitionRounds
+from sparsepop.population.partitions import PartitionRounds
 from sparsepop.population.snapshot import DamagedState, Snapshot, from_bytes
 from sparsepop.population.states import merged_path
 

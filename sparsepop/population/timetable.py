@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from sparsepop.experiment import Experiment, PartitionParallel, SuperposeParallel
 from sparsepop.merge import agreed
-from sparsepop.population.rounds import PartitionRounds, Rounds
+from sparsepop.population.partitions import PartitionRounds
+from sparsepop.population.rounds import Rounds
 from sparsepop.population.superpositions import Superpositions
 from sparsepop.recipe import Recipe
 from sparsepop.schedule import Every, Phases
@@ -81,10 +82,8 @@ def _superpositions(experiment: Experiment, search: SuperposeParallel) -> Superp
 def _check_averages(recipes: Sequence[Recipe], steps: Sequence[int]) -> None:
     """ValueError where the members' networks have no average, or one that would not suit all of them."""
     for recipe in recipes:
-        if soft := [type(method).__name__ for method in recipe.methods if method.soft]:
-            raise ValueError(
-                f"{soft[0]} only observes its masks, and an average needs masks that hold: drop it"
-            )
+        if steps[0] < recipe.masks_hold_from:
+            raise ValueError(f"an average needs masks that hold at {recipe.without_masks(steps[0])}")
     for step in steps:
         densities = sorted({recipe.density_at(step) for recipe in recipes})
         if len(densities) > 1:

@@ -17,9 +17,10 @@ from sparsepop.optim import SGD
 from sparsepop.population.board import Board, Terms
 from sparsepop.population.launch import train_all
 from sparsepop.population.messages import Post
+from sparsepop.population.partitions import PartitionRounds
 from sparsepop.population.places import Places
 from sparsepop.population.preflight import begin, check_experiment
-from sparsepop.population.rounds import Merge, Outcome, PartitionRounds
+from sparsepop.population.rounds import Merge, Outcome
 from sparsepop.population.trial import MemberTrial
 from sparsepop.recipe import Recipe
 from sparsepop.results import ancestors, read

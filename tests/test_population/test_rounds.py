@@ -19,7 +19,8 @@ from sparsepop.methods import Method, PartitionGrow
 from sparsepop.population.board import Board, Terms
 from sparsepop.population.exchange import Exchange
 from sparsepop.population.messages import Assignment, Post
-from sparsepop.population.rounds import Merge, Outcome, PartitionRounds, at_once, mergeable
+from sparsepop.population.partitions import PartitionRounds
+from sparsepop.population.rounds import Merge, Outcome, at_once, mergeable
 from sparsepop.population.states import merged_path
 from sparsepop.population.trial import MemberTrial
 from sparsepop.results import ancestors, leaderboard, read

@@ -16,7 +16,7 @@ from sparsepop.data import open_data
 from sparsepop.experiment import Experiment, SuperposeParallel
 from sparsepop.member import Member, Task
 from sparsepop.merge import superpose_states
-from sparsepop.methods import Thresholds, gmp, rigl
+from sparsepop.methods import Cut, Thresholds, gmp, rigl
 from sparsepop.optim import SGD
 from sparsepop.population.board import Board, Terms
 from sparsepop.population.launch import train_all
@@ -48,6 +48,10 @@ OUTCOME = Outcome({"collapsed": 0.0}, {0: 5, 1: 6, 2: 7, 3: 8}, 9.0)
 
 def recipe(hp: dict[str, Any]) -> Recipe:
     return Recipe("wrn-10-1", STEPS, rigl(0.1, STEPS, interval=3), SGD(hp["lr"], momentum=0.9), batch=16)
+
+
+def cut_recipe(step: int) -> Recipe:
+    return replace(recipe({"lr": 0.1}), methods=(Thresholds(1e-4), Cut(0.1, step)))
 
 
 def experiment(search: SuperposeParallel = SEARCH, **changes: Any) -> Experiment:
@@ -192,7 +196,11 @@ def test_a_step_is_a_whole_number(step: Any) -> None:
         (experiment(SuperposeParallel(SPACE, 3, (4, 8), common=4)), "names step 4, "),
         (
             experiment(recipe=lambda hp: Recipe("lenet-300-100", STEPS, (Thresholds(0.1),), batch=16)),
-            "Thresholds only observes its masks",
+            "an average needs masks that hold at step 8, and Thresholds only observes them before step 20",
+        ),
+        (
+            experiment(recipe=lambda hp: cut_recipe(9)),
+            "an average needs masks that hold at step 8, .* before step 9: drop one, or Cut by step 8",
         ),
         (
             experiment(
@@ -289,6 +297,21 @@ def test_a_population_comes_to_what_members_averaged_by_hand_come_to(
     assert storage.names("merged/p0000") == ["g0004.pt"]
     if search.common is not None:
         assert ancestors(storage, 2) == [(0, 0, search.common), (2, search.common, STEPS)]
+
+
+def test_members_of_a_soft_method_are_superposed_once_they_are_cut(tmp_path: Path) -> None:
+    made, storage = experiment(recipe=lambda hp: cut_recipe(8)), Storage(str(tmp_path))
+    begin(made, storage, fresh=False)
+    world = World(made, storage).run()
+    assert not world.errors
+    first, *others = (trial.member for trial in world.trials.values())
+    assert first.masks.alive == round(0.1 * first.masks.total)
+    events = read(storage, "events").query("kind == 'superpose'")
+    assert events["step"].tolist() == [8, 16] * 3
+    density = first.masks.alive / first.masks.total
+    assert all(density <= numbers["union_density"] <= 3 * density for numbers in events["numbers"])
+    # all have had one network since step 16, and masks that no method changes
+    assert {member.masks.digest() for member in others} == {first.masks.digest()}
 
 
 def test_only_the_worst_takes_it_and_the_others_go_on(tmp_path: Path) -> None:
