@@ -47,6 +47,7 @@ PURE = {
     "population.standings",
     "population.rules",
     "population.rounds",
+    "population.partitions",
     "population.superpositions",
     "population.board",
 }
