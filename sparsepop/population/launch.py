@@ -36,6 +36,9 @@ SLIVER = 0.0001  # of a CPU: the least that Tune gives a trial
 RETRIES = 2  # times that a member may fail and go on from its newest state
 
 SETTINGS = {
+    # glibc gives the activations of each step back to the kernel, and faults them in again in the next; bytes
+    "MALLOC_MMAP_THRESHOLD_": "33554432",
+    "MALLOC_TRIM_THRESHOLD_": "268435456",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
