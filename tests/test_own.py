@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -274,15 +277,43 @@ def test_dropout_follows_seed_and_step() -> None:
     assert losses[0] == losses[1] != losses[2]
 
 
-def test_a_ticket_names_its_function() -> None:
-    made = member(mlp)
+@dataclass(frozen=True)
+class Perceptron:
+    """Layers as wide as `widths`."""
+
+    widths: tuple[int, ...]
+    dropout: float = 0.0
+
+    def __call__(self, task: Task) -> nn.Module:
+        assert hash(self) is not None
+        sizes = [math.prod(task.shape), *self.widths, task.classes]
+        return nn.Sequential(nn.Flatten(), *(nn.Linear(*pair) for pair in pairwise(sizes)))
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        (mlp, "tests.test_own:mlp"),
+        (partial(mlp, width=30), 'tests.test_own:mlp [[], {"width": 30}]'),
+        (partial(partial(mlp, width=9), width=8), 'tests.test_own:mlp [[], {"width": 8}]'),
+        (Perceptron((7, 5)), 'tests.test_own:Perceptron {"widths": [7, 5], "dropout": 0.0}'),
+    ],
+)
+def test_a_ticket_names_what_made_its_network(model: Model, name: str) -> None:
+    made = member(model)
     list(train(made, open_data("digits"), every=8))
     ticket = take(made)
-    assert ticket.model == "tests.test_own:mlp"
+    assert ticket.model == name
     network, masks = load(ticket)
     x = torch.randn(5, 1, 8, 8)
     assert torch.equal(network(x), made.model.eval()(x))
     assert masks.alive == made.masks.alive
+
+
+@pytest.mark.parametrize("given", ['{"breadth": 3}', "[[], {", "3", '[[1], {"width": 3}, 4]'])
+def test_a_name_that_makes_nothing_is_refused(given: str) -> None:
+    with pytest.raises(ValueError, match=r"tests.test_own:Perceptron cannot be made with .*give the object"):
+        build(f"tests.test_own:Perceptron {given}", (1, 8, 8), 10)
 
 
 def test_names_and_descriptions() -> None:

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from sparsepop.models import imagenet, lenet, lstm, mlp, resnet, vgg
-from sparsepop.models.own import ZOOS, Model, build_own, model_name
+from sparsepop.models.names import ZOOS, Model, model_name
+from sparsepop.models.own import build_own
 from sparsepop.models.task import Task
 from sparsepop.models.wrn import wrn
 

@@ -2,40 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib
-import json
-from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from sparsepop.describe import to_json
 from sparsepop.kinds import LAYERS
 from sparsepop.ledger import count_multiplies
 from sparsepop.masks import prunable_names
+from sparsepop.models.names import Model, maker_of, model_name
 from sparsepop.models.task import Task
 from sparsepop.nn import Act
-
-Model = str | Callable[[Task], nn.Module]
-ZOOS = ("timm", "torchvision")
-_FORMS = "give a function (Task) -> nn.Module, 'package.module:function', 'timm:NAME' or 'torchvision:NAME'"
-
-
-def model_name(model: Model) -> str:
-    """A model's name for messages and tickets; for a function `module:function`, which imports it where that
-    module can be imported."""
-    if isinstance(model, str):
-        return model
-    described = to_json(model)
-    if not isinstance(described, str):
-        return json.dumps(described)
-    function = getattr(model, "__qualname__", "")
-    module = described.removesuffix(f".{function}").removeprefix("sparsepop_config_")
-    return f"{module}:{function}" if function else described
 
 
 def build_own(model: Model, task: Task) -> nn.Module:
@@ -71,7 +50,7 @@ def _inspected(model: Model, task: Task) -> tuple[tuple[str, int], ...]:
 
 def _made(model: Model, task: Task) -> nn.Module:
     name = model_name(model)
-    make = _maker(model)
+    make = maker_of(model)
     try:
         network = make(task)
     except Exception as error:
@@ -82,53 +61,6 @@ def _made(model: Model, task: Task) -> nn.Module:
         _forward(name, network.eval(), task, 1)  # lazy layers learn their sizes from a blank image
     network.train()
     return network
-
-
-def _maker(model: Model) -> Callable[[Task], Any]:
-    if not isinstance(model, str):
-        return model
-    place, _, name = model.partition(":")
-    if place in ZOOS:
-        return partial({"timm": _timm, "torchvision": _torchvision}[place], name)
-    found: Any = _module(place, model)
-    for part in name.split("."):
-        found = getattr(found, part, None)
-    if not callable(found):
-        raise ValueError(f"{place} has no function {name!r}: {_FORMS}")
-    return found
-
-
-def _module(name: str, model: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if name in ZOOS:
-            remedy = f"install it (pip install {name})"
-        else:
-            remedy = "install it on every node, add its folder to PYTHONPATH, or give the function itself"
-        raise ValueError(
-            f"model {model!r} needs {error.name!r}, which cannot be imported: {remedy}"
-        ) from error
-
-
-def _timm(name: str, task: Task) -> Any:
-    timm = _module("timm", f"timm:{name}")
-    if not timm.is_model(name):
-        raise ValueError(f"timm has no {name!r}{_like(name, timm.list_models())}")
-    return timm.create_model(name, pretrained=False, num_classes=task.classes, in_chans=task.shape[0])
-
-
-def _torchvision(name: str, task: Task) -> Any:
-    models = importlib.import_module("torchvision.models")
-    known = [each for each in models.list_models() if "/" not in each]
-    if name not in models.list_models():
-        raise ValueError(f"torchvision has no {name!r}{_like(name, known)}")
-    return models.get_model(name, weights=None, num_classes=task.classes)
-
-
-def _like(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, 5, 0.4)
-    return f": the closest of its {len(known)} models are {', '.join(near)}" if near else ""
 
 
 def _told(error: Exception) -> str:
