@@ -85,23 +85,31 @@ class Masks:
 
     `total` is the number of weights that densities are shares of, where it is not just those of `params`:
     a network whose layers share tensors holds fewer. `repeats` names weights that are another one's up to a
-    factor; their alive entries count once, with the other's.
+    factor, and whose; their alive entries count once, with the other's.
     """
 
     def __init__(
-        self, params: Mapping[str, nn.Parameter], total: int | None = None, repeats: Iterable[str] = ()
+        self,
+        params: Mapping[str, nn.Parameter],
+        total: int | None = None,
+        repeats: Mapping[str, str] | None = None,
     ) -> None:
         self.params = dict(params)
         self.total = sum(p.numel() for p in self.params.values()) if total is None else total
-        self.repeats = frozenset(repeats)
+        self.repeats = dict(repeats or {})
         self.tensors = {name: torch.ones_like(p, dtype=torch.bool) for name, p in self.params.items()}
         self.counts = {name: p.numel() for name, p in self.params.items()}
         self.enforced = True
         self.version = 0
 
     @property
+    def owned(self) -> dict[str, nn.Parameter]:
+        """The parameters that repeat no other."""
+        return {name: param for name, param in self.params.items() if name not in self.repeats}
+
+    @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        return {name: tuple(p.shape) for name, p in self.params.items()}
+        return {name: tuple(p.shape) for name, p in self.owned.items()}
 
     @property
     def alive(self) -> int:
@@ -119,7 +127,7 @@ class Masks:
         """Whole numbers of weights to keep in the layers `names` alone, the same share of each, as all layers
         would have at `density`: all weights where it asks for more than there are, for tensors are shared.
         """
-        there = sum(p.numel() for p in self.params.values())
+        there = sum(p.numel() for p in self.owned.values())
         share = min(1.0, density * self.total / there)
         return allocate({name: self.shapes[name] for name in names}, share, "uniform")
 

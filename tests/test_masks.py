@@ -141,7 +141,7 @@ def test_masks_start_all_alive() -> None:
 def test_repeated_weights_count_once_and_densities_are_shares_of_the_total() -> None:
     model, _ = two_layers()
     params = {name: model.get_parameter(name) for name in ("a.weight", "b.weight")}
-    masks = Masks(params, total=30, repeats=["b.weight"])
+    masks = Masks(params, total=30, repeats={"b.weight": "a.weight"})
     assert (masks.alive, masks.total, masks.density) == (12, 30, 0.4)
     masks.set({name: half(tuple(param.shape)) for name, param in params.items()})
     assert (masks.counts, masks.alive) == ({"a.weight": 6, "b.weight": 3}, 6)

@@ -73,9 +73,11 @@ class Cut(Method):
 def exact_masks(masks: Masks, density: float, scope: str) -> dict[str, Tensor]:
     """Masks with exactly round(density x all) alive, out of those alive in `masks` as far as they go."""
     if scope == "global":
-        return _largest(masks, list(masks.params), round(density * masks.total))
-    counts = masks.allocate(density, scope)
-    return {name: _largest(masks, [name], keep)[name] for name, keep in counts.items()}
+        found = _largest(masks, list(masks.owned), round(density * masks.total))
+    else:
+        counts = masks.allocate(density, scope)
+        found = {name: _largest(masks, [name], keep)[name] for name, keep in counts.items()}
+    return found | {name: found[owner] for name, owner in masks.repeats.items()}
 
 
 def _largest(masks: Masks, names: list[str], keep: int) -> dict[str, Tensor]:

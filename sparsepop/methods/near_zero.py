@@ -32,7 +32,7 @@ class NearZero(Method):
             raise ValueError(f"levels must be positive, got {wrong[0]}: zeros are what density counts")
 
     def measure(self, member: Member) -> Mapping[str, float]:
-        params = member.masks.params.values()
+        params = member.masks.owned.values()
         return self._shares(torch.stack([self._counts(p) for p in params]).sum(0), member.masks.total)
 
     def measure_layers(self, member: Member) -> Mapping[str, Mapping[str, float]]:

@@ -77,7 +77,8 @@ def load(ticket: Ticket, device: str | torch.device = "cpu") -> tuple[nn.Module,
         ) from error
     params = dict(model.to(device).named_parameters())
     tensors = ticket.plain_masks()
-    masks = Masks({name: params[name] for name in tensors}, repeats=tensors.keys() & ticket.shared.keys())
+    repeats = {name: owner for name, owner in ticket.shared.items() if name in tensors}
+    masks = Masks({name: params[name] for name in tensors}, repeats=repeats)
     masks.load_state_dict({"enforced": True, "version": 0, "tensors": tensors})
     return model.eval(), masks
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sparsepop.member import Member
-from sparsepop.methods import AtDensity, Cut, Halo, Method, Static, Thresholds
+from sparsepop.methods import AtDensity, Cut, Halo, Method, NearZero, ShareWeights, Static, Thresholds
 from sparsepop.optim import SGD
 from sparsepop.recipe import Recipe
 from sparsepop.train import Report, train
@@ -42,8 +42,20 @@ def test_it_is_what_the_cut_leaves_of_what_thresholds_have_left() -> None:
     assert foreseen.validation.accuracy != cut.validation.accuracy
 
 
-def last_report(method: AtDensity | Cut, soft: Method = RECIPE.methods[0]) -> Report:
-    member = Member.build(replace(RECIPE, methods=(soft, method)), 1, TASK)
+@pytest.mark.parametrize("scope", ["global", "erk"])
+def test_weights_that_repeat_others_are_not_ranked(scope: str) -> None:
+    recipe = replace(RECIPE, model="residual-mlp")
+    shared = (ShareWeights(), NearZero((0.05,)), Halo(1e-5, 1e-3))
+    foreseen = last_report(AtDensity((0.1,), scope), *shared, recipe=recipe)
+    cut = last_report(Cut(0.1, 12, scope), *shared, recipe=recipe)
+    assert foreseen.numbers["accuracy_at_0.1"] == cut.validation.accuracy
+    assert foreseen.validation.accuracy != cut.validation.accuracy
+    assert 0.0 < foreseen.numbers["near_zero_0.05"] < foreseen.density < 1.0
+
+
+def last_report(method: AtDensity | Cut, *before: Method, recipe: Recipe = RECIPE) -> Report:
+    before = before or recipe.methods[:1]
+    member = Member.build(replace(recipe, methods=(*before, method)), 1, TASK)
     (report,) = train(member, Many(), every=12)
     return report
 
