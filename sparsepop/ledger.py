@@ -79,7 +79,7 @@ def count_multiplies(
         tally.inside -= 1
         weight = layer.weight
         assert isinstance(weight, Tensor)
-        places = output.numel() // output.shape[0] // weight.shape[0]
+        places = output.numel() // weight.shape[0]  # of one image, wherever its axis may be
         tally.macs[names.get(id(weight), "")] += weight.numel() * places
 
     layers = [part for part in model.modules() if isinstance(part, LAYERS)]

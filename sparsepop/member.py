@@ -65,11 +65,13 @@ class Member:
         self.seed = seed
         self.task = task
         self.device = device
-        names = [name for name in prunable_names(model) if name not in recipe.keep_dense]
         bare = dict(model.named_parameters(remove_duplicate=False))
         if missing := [name for name in recipe.keep_dense if name not in bare]:
             raise ValueError(f"keep_dense names no weight of {model_name(recipe.model)}: {missing[0]!r}")
-        total = sum(bare[name].numel() for name in names)
+        dense = {id(bare[name]) for name in recipe.keep_dense}
+        names = [name for name in prunable_names(model) if id(bare[name]) not in dense]
+        # tied weights have several names
+        total = sum({id(bare[name]): bare[name].numel() for name in names}.values())
         for method in recipe.methods:
             method.surgery(model, names)
         self.model = self._place(model)

@@ -21,13 +21,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from sparsepop.data import open_data
 from sparsepop.describe import to_json
 from sparsepop.member import Member, Task
-from sparsepop.methods import PhaseDyReLU, rigl
+from sparsepop.methods import PhaseDyReLU, rigl, static
 from sparsepop.methods.dyrelu import DyReLU
 from sparsepop.models import Model, blank, build, model_name
 from sparsepop.nn import Act
 from sparsepop.recipe import Recipe
 from sparsepop.schedule import Linear
-from sparsepop.tickets import load, take
+from sparsepop.storage import Storage
+from sparsepop.tickets import TicketStore, from_ticket, load, take
 from sparsepop.train import train
 
 DIGITS = Task((1, 8, 8), 10)
@@ -73,6 +74,36 @@ class Attending(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(self.attention(x[:, 0], x[:, 0], x[:, 0])[0].flatten(1))
+
+
+class Rows(nn.Module):
+    """Rows as tokens, whose axis comes first or second within the network."""
+
+    def __init__(self, task: Task, first: bool) -> None:
+        super().__init__()
+        self.first = first
+        self.layer = nn.Linear(8, 8)
+        self.fc = nn.Linear(64, task.classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = x[:, 0].transpose(0, 1) if self.first else x[:, 0]
+        seen = self.layer(tokens)
+        return self.fc((seen.transpose(0, 1) if self.first else seen).flatten(1))
+
+
+class Tied(nn.Module):
+    """Two layers of one weight between two of their own."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.one = nn.Linear(64, 32)
+        self.two = nn.Linear(32, 32)
+        self.three = nn.Linear(32, 32)
+        self.three.weight = self.two.weight
+        self.fc = nn.Linear(32, task.classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.three(self.two(self.one(x.flatten(1)).relu()).relu()).relu())
 
 
 class Late(nn.Module):
@@ -149,6 +180,32 @@ def test_costs_are_those_of_torchs_counter(model: Model, task: Task) -> None:
         torch.backends.mha.set_fastpath_enabled(fast)
     assert made.costs.dense_flops == counter.get_total_flops()
     assert made.masks.alive == round(0.2 * made.masks.total)
+
+
+def test_costs_do_not_depend_on_which_axis_is_the_batchs() -> None:
+    one, other = (member(partial(Rows, first=first)).costs for first in (True, False))
+    assert one == other
+    assert one.macs == {"layer.weight": 8 * 64, "fc.weight": 640}
+
+
+def test_tied_weights_count_once(tmp_path: Path) -> None:
+    made = member(Tied)
+    assert made.masks.total == 64 * 32 + 32 * 32 + 32 * 10
+    list(train(made, open_data("digits"), every=8))
+    assert made.masks.alive == round(0.2 * made.masks.total)
+    ticket = take(made)
+    assert ticket.density == made.masks.density
+    store = TicketStore(Storage(str(tmp_path)))
+    store.write(ticket)
+    again = Member.build(Recipe(Tied, 8, (from_ticket(store, ticket.id),)), 1, DIGITS)
+    assert again.masks.digest() == made.masks.digest()
+
+
+@pytest.mark.parametrize("name", ["two.weight", "three.weight"])
+def test_tied_weights_stay_dense_by_either_name(name: str) -> None:
+    made = Member.build(Recipe(Tied, 8, static(0.5), keep_dense=(name,)), 0, DIGITS)
+    assert list(made.masks.params) == ["one.weight", "fc.weight"]
+    assert made.masks.density == 0.5
 
 
 def test_attention_in_closed_form() -> None:
