@@ -27,6 +27,18 @@ def prunable_names(model: nn.Module) -> list[str]:
     ]
 
 
+def users(model: nn.Module, params: Iterable[nn.Parameter]) -> list[str]:
+    """Names of the weights of all layers that use one of the `params`, in forward order: also of layers that
+    borrow one, or are tied to it.
+    """
+    known = {id(param) for param in params}
+    return [
+        f"{name}.weight" if name else "weight"
+        for name, part in model.named_modules()
+        if isinstance(part, LAYERS) and id(part.weight) in known
+    ]
+
+
 def top_mask(score: Tensor, keep: int, eligible: Tensor | None = None) -> Tensor:
     """True at the `keep` largest entries of `score` (any shape), exactly so: of equals, the first in memory
     order win.

@@ -60,6 +60,7 @@ class Recipe:
         for method in self.methods:
             self._check_method(method)
         self._check_soft()
+        self._check_modules()
 
     def density_at(self, step: int) -> float:
         """The density promised after `step` steps: that of the last method that promises one, else 1."""
@@ -118,6 +119,18 @@ class Recipe:
             if needed is not None and needed < self.masks_hold_from:
                 name = type(method).__name__
                 raise ValueError(f"{name} needs masks that hold at {self.without_masks(needed)}")
+
+    def _check_modules(self) -> None:
+        """Networks of different modules have no average."""
+        for method in self.methods:
+            needed = method.needs_modules_at()
+            if needed is None:
+                continue
+            if late := [type(other).__name__ for other in self.methods if not other.plain_at(needed)]:
+                raise ValueError(
+                    f"{type(method).__name__} averages networks from step {needed} on, and {late[0]} still "
+                    "changes their modules after it: have it settle by then"
+                )
 
 
 def _check_model(model: Model) -> None:

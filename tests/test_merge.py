@@ -29,12 +29,21 @@ from sparsepop.merge import (
     unpack,
     weight_of,
 )
-from sparsepop.methods import Explored, GrowPrune, Method, Partition, PartitionGrow
+from sparsepop.methods import (
+    Explored,
+    GrowPrune,
+    Method,
+    Partition,
+    PartitionGrow,
+    PhaseDyReLU,
+    ShareWeights,
+    static,
+)
 from sparsepop.models import build
 from sparsepop.optim import SGD, AdamW
 from sparsepop.outputs import Score
 from sparsepop.recipe import Recipe
-from sparsepop.schedule import Phases
+from sparsepop.schedule import Linear, Phases
 from sparsepop.train import train
 from tests.cases import BATCH, TASK, Toy, run
 from tests.merges import combine, gather, merge
@@ -109,6 +118,17 @@ def test_norms_and_biases_go_with_their_layer() -> None:
         }
         assert of_norm == {names.index(f"{conv}.weight")}
     assert owners["fc.bias"] == owners["fc.weight"]
+
+
+def test_gains_and_units_go_with_the_weight_that_they_use() -> None:
+    methods = (ShareWeights(), PhaseDyReLU(Linear(1.0, 0.0, 8)), *static(0.1))
+    member = Member.build(Recipe("residual-mlp", 8, methods, batch=BATCH), 0, TASK)
+    names = list(member.masks.params)
+    owners = owners_of(member.model, tuple((name,) for name in names))
+    assert set(owners) == set(member.model.state_dict())
+    source = names.index("layer1.1.fc2.weight")
+    for name in ("fc2.gain", "bn2.running_mean", "act2.squeeze.weight", "act2.squeeze.bias"):
+        assert owners[f"layer1.3.{name}"] == source
 
 
 def test_what_is_kept_dense_has_no_owner_nor_has_its_norm() -> None:

@@ -10,7 +10,7 @@ import torch
 
 from sparsepop.member import Member, State
 from sparsepop.merge import superpose_states
-from sparsepop.methods import Explored, rigl
+from sparsepop.methods import Explored, ShareWeights, rigl
 from sparsepop.optim import SGD, AdamW
 from sparsepop.overlaps import density_of
 from sparsepop.recipe import Recipe
@@ -61,6 +61,14 @@ def test_what_has_no_average_is_that_of_the_last() -> None:
     member, _ = superpose_states(RECIPE, TASK, states, SCORES, Toy())
     assert shipped(member.state()["memory"]) == shipped(states[-1]["memory"]) != shipped(states[0]["memory"])
     assert (member.step, member.reported) == (states[-1]["step"], states[-1]["reported"])
+
+
+def test_densities_are_shares_of_the_full_network() -> None:
+    methods = (ShareWeights(), *rigl(0.1, STEPS, interval=2))
+    recipe = replace(RECIPE, model="residual-mlp", methods=methods)
+    (state,) = trained(recipe, seeds=(1,), steps=2)
+    member, told = superpose_states(recipe, TASK, [state, state], SCORES[:2], Toy())
+    assert told.union_density == member.masks.density == pytest.approx(0.1, rel=1e-3)
 
 
 @pytest.mark.parametrize("average", ["caa", "cima"])

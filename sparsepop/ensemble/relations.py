@@ -49,5 +49,5 @@ class Relations:
     def _barrier(self, one: Ticket, other: Ticket) -> float:
         key = (one.id, other.id)
         if key not in self._barriers:
-            self._barriers[key] = barrier(line(one, other, self.setting))
+            self._barriers[key] = barrier(line(one, other, self.setting, split=self.split))
         return self._barriers[key]

@@ -6,22 +6,27 @@ from torch import nn
 
 from sparsepop.kinds import LAYERS
 from sparsepop.methods.partition import Groups
+from sparsepop.nn import Act
 
 
 def owners_of(model: nn.Module, groups: Groups) -> dict[str, int]:
     """The number of the partition that owns each parameter and buffer of `model`, by its name in the state.
 
     A prunable weight belongs to its group; the bias beside it, and whatever has no weights of that kind
-    (norms, their buffers, activations) up to the next layer, go with it. What comes before the first prunable
-    layer, or goes with a layer that is kept dense, has no owner and is absent.
+    (norms, their buffers, activations) up to the next layer, go with it; so does the gain of a layer that
+    borrows the weight, and what follows there. What comes before the first prunable layer, or goes with a
+    layer that is kept dense, has no owner and is absent.
     """
-    group_of = {name: number for number, group in enumerate(groups) for name in group}
+    group_of = {
+        id(model.get_parameter(name)): number for number, group in enumerate(groups) for name in group
+    }
+    inside = {id(part) for act in model.modules() if isinstance(act, Act) for part in act.modules()}
     owners: dict[str, int] = {}
     current: int | None = None
     for path, part in model.named_modules():
         prefix = f"{path}." if path else ""
-        if isinstance(part, LAYERS):
-            current = group_of.get(f"{prefix}weight")
+        if isinstance(part, LAYERS) and id(part) not in inside:
+            current = group_of.get(id(part.weight))
         names = [*part._parameters, *part._buffers]
         if current is not None:
             owners.update({f"{prefix}{name}": current for name in names})

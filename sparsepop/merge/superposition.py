@@ -104,7 +104,7 @@ def superpose_states(
         unpruned=unpruned,
         pruned=pruned,
         recalibrated=recalibrated,
-        union_density=density_of(mean.found),
+        union_density=density_of(mean.found, member.masks.total),
         overlap=sum(mean.overlaps) / len(mean.overlaps) if mean.overlaps else 1.0,
         sources=shared(
             {name: each.cpu() for name, each in mean.found.items()}, _on_cpu(member.masks.tensors)

@@ -124,6 +124,12 @@ class Method:
         """
         return None
 
+    def needs_modules_at(self) -> int | None:
+        """The first step whose network this method puts together with later ones, so that no module may come
+        or go from then on; None for methods that don't.
+        """
+        return None
+
     def settled_at(self) -> int:
         """The step from which neither the promised density nor the network's modules change."""
         return 0

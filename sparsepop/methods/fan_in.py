@@ -25,9 +25,9 @@ class MinFanIn(Method):
     At extreme sparsity whole classes lose their last weight otherwise: of the 51,200 classifier weights of a
     ResNet-34 for 100 classes some 140 are left at 99.99%. New weights go where the gradient is largest, or
     anywhere while there is none; the smallest of units with more than `least` make room. No paper has it. A
-    layer's dense gradient is booked where it is used.
-    ValueError where a layer has too few weights alive for all of its units, or the classifier is kept dense
-    and no `layers` are named.
+    layer's dense gradient is booked where it is used. A `Superpose` at the end ranks its average without
+    regard to it. ValueError where a layer has too few weights alive for all of its units, the classifier is
+    kept dense and no `layers` are named, or masks are only observed to the end.
     """
 
     least: int = 1
@@ -40,6 +40,9 @@ class MinFanIn(Method):
             )
 
     def start(self, member: Member) -> None:
+        recipe = member.recipe
+        if recipe.masks_hold_from >= recipe.steps:
+            raise ValueError(f"MinFanIn needs masks that hold at {recipe.without_masks(recipe.steps - 1)}")
         if self._due(member):
             self._repair(member, noise(member, "fan-in"))
 

@@ -13,7 +13,7 @@ from sparsepop.methods.adaptive_lasso import adaptive_lasso
 from sparsepop.methods.base import Batches, Method
 from sparsepop.methods.coefficients import attach, detach, follow, keep_above, pairs
 from sparsepop.methods.harden import harden
-from sparsepop.methods.penalties import check_strength
+from sparsepop.methods.penalties import check_strength, penalised_names
 from sparsepop.methods.shrinkage import describe, describe_layers
 from sparsepop.schedule import Schedule, as_schedule, extremes
 
@@ -91,7 +91,7 @@ class Halo(Method):
         attach(model, names, self.biases, self.initial, self.decay, self.lr_factor)
 
     def adapt(self, member: Member, state: Mapping[str, Any]) -> None:
-        follow(member, state, lambda: self.surgery(member.model, list(member.masks.params)))
+        follow(member, state, lambda: self.surgery(member.model, penalised_names(member)))
 
     def start(self, member: Member) -> None:
         member.masks.enforced = False
@@ -125,7 +125,7 @@ class Halo(Method):
         harden(member)
 
     def _pairs(self, member: Member) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-        return pairs(member.model, member.masks.params)
+        return pairs(member.model, penalised_names(member))
 
     def _pace(self, member: Member) -> float:
         """How far a constant unit gradient moves a coefficient in one of the steps just done."""

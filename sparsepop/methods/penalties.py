@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
+from sparsepop.masks import users
 from sparsepop.methods.base import Batches, Method
 from sparsepop.methods.coefficients import parameters
 from sparsepop.methods.harden import harden
@@ -81,7 +82,16 @@ class MCP(Method):
 
 def still_penalised(member: Member, biases: bool) -> list[nn.Parameter]:
     """The penalised parameters; none once masks hold."""
-    return [] if member.masks.enforced else parameters(member.model, member.masks.params, biases)
+    if member.masks.enforced:
+        return []
+    return parameters(member.model, penalised_names(member), biases)
+
+
+def penalised_names(member: Member) -> list[str]:
+    """Names of the prunable weights of all layers, for `coefficients.penalised`: also of those that borrow
+    theirs, and whose biases are their own.
+    """
+    return users(member.model, member.masks.params.values())
 
 
 def size(params: Sequence[Tensor]) -> Tensor:

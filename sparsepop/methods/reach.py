@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reach:
-    """How many classes some input is connected to, and for each use of a layer, in forward order, which share
-    of its output channels is.
+    """How many classes some input is connected to, and for each layer, in forward order, which share of its
+    output channels is, in whichever of its calls; layers that share a weight are several.
     """
 
     classes: int
@@ -41,7 +41,7 @@ class Reach:
 @dataclass(frozen=True)
 class Reachable(Method):
     """Report how many classes are connected to the input through alive weights, and the connected share of
-    each layer's output channels (the smallest, where a layer is used several times).
+    each layer's output channels (the smallest, where several layers share a weight).
 
     Fewer connected classes than there are, or than before, are noted as an event `collapse`. This is about
     structure: values may still be zero where a path is. Costs a forward pass of one blank image at each
@@ -73,21 +73,33 @@ def reached(model: nn.Module, masks: Masks, shape: tuple[int, int, int]) -> Reac
     0 or 1 and only ever added, so nothing cancels out.
     """
     names = {id(param): name for name, param in masks.params.items()}
-    shares: list[tuple[str, Tensor]] = []
+    channels: dict[nn.Module, Tensor] = {}
 
     def spread(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         name = names.get(id(layer.weight))
         mask = torch.ones_like(layer.weight) if name is None else masks.tensors[name].to(layer.weight.dtype)
         signal = _apply(layer, inputs[0], mask) > 0
         if name is not None:
-            shares.append((name, signal.reshape(*signal.shape[:2], -1).any(2).double().mean()))
+            # recurrent layers are called once for each step in time, the first time with an empty state
+            found = _channels(layer, signal)
+            channels[layer] = found | channels[layer] if layer in channels else found
         return signal.to(output.dtype)
 
     with _hooked(model, spread):
         param = next(model.parameters())
         ends = model(torch.ones(1, *shape, device=param.device, dtype=param.dtype)).flatten(1)[0] > 0
-    numbers = torch.stack([ends.double().sum(), *(share for _, share in shares)]).tolist()
-    return Reach(int(numbers[0]), tuple(zip((n for n, _ in shares), numbers[1:], strict=True)))
+    shares = [found.double().mean() for found in channels.values()]
+    classes, *numbers = torch.stack([ends.double().sum(), *shares]).tolist()
+    known = [names[id(layer.weight)] for layer in channels]
+    return Reach(int(classes), tuple(zip(known, numbers, strict=True)))
+
+
+def _channels(layer: Any, signal: Tensor) -> Tensor:
+    """Which output channels of `layer` have a signal anywhere: for a linear layer the last axis, else the
+    second.
+    """
+    last = isinstance(layer, nn.Linear)
+    return (signal if last else signal.movedim(1, -1)).flatten(0, -2).any(0)
 
 
 def _apply(layer: Any, x: Tensor, weight: Tensor) -> Tensor:

@@ -73,7 +73,7 @@ class Superpose(Method):
         if self.phases.cycles == 0:
             return
         missing = self._missing(member)
-        if not any(True for _ in self.tickets(member)):
+        if not any(True for _ in self._alike(member)):
             member.note("superpose", f"nothing to superpose{missing}", tickets=0.0)
             return
         scores = self._judge_tickets(member, data)
@@ -95,13 +95,16 @@ class Superpose(Method):
     def needs_masks_at(self) -> int | None:
         return self.phases.before if self.phases.cycles else None
 
+    def needs_modules_at(self) -> int | None:
+        return self.needs_masks_at()
+
     def settled_at(self) -> int:
         return self.phases.end
 
     def average_of(self, member: Member, prune: str | None) -> CheapTicket:
         """The average of the tickets so far, pruned to the count of the network in training (None: not)."""
         mean: CheapTicket | None = None
-        for position, ticket in enumerate(self.tickets(member)):
+        for position, ticket in enumerate(self._alike(member)):
             if mean is not None and prune == "each":
                 mean = self._pruned(mean, member)
             mean = _merged(mean, ticket, share_of(position, self.average, self.factor))
@@ -113,12 +116,19 @@ class Superpose(Method):
         """The tickets that count so far, oldest first."""
         return recall(member.memory_of(self), member, self.phases.ends)
 
+    def _alike(self, member: Member) -> Iterator[CheapTicket]:
+        """The tickets that count and have an average with the network in training: who has taken over a
+        state may remember networks with modules that are gone.
+        """
+        names = member.model.state_dict().keys()
+        return (ticket for ticket in self.tickets(member) if ticket.state.keys() == names)
+
     def _missing(self, member: Member) -> str:
         """In words, which tickets there should be and are not."""
-        taken = {ticket.step for ticket in self.tickets(member)}
+        taken = {ticket.step for ticket in self._alike(member)}
         due = range(self.phases.before, self.phases.end + 1, self.phases.length)
         steps = ", ".join(str(step) for step in due if step not in taken)
-        return f"; none of step {steps}, for the state of then had other cycles" if steps else ""
+        return f"; none of step {steps}, for the state of then had other cycles or modules" if steps else ""
 
     def _pruned(self, mean: CheapTicket, member: Member) -> CheapTicket:
         weights = {name: mean.state[name] for name in mean.masks}
@@ -130,7 +140,7 @@ class Superpose(Method):
         """Note and return every ticket's validation accuracy; the network is the last ticket afterwards."""
         scores: list[float] = []
         first = None
-        for ticket in self.tickets(member):
+        for ticket in self._alike(member):
             place = (ticket.step - self.phases.before) // self.phases.length
             first = place if first is None else first
             member.model.load_state_dict(ticket.state)
@@ -140,7 +150,7 @@ class Superpose(Method):
         return scores
 
     def _sharing(self, member: Member, final: dict[str, Tensor]) -> dict[str, float]:
-        masks = [ticket.masks for ticket in self.tickets(member)]
+        masks = [ticket.masks for ticket in self._alike(member)]
         found = occurrences(masks)
         overlaps = [overlap(one, other) for one, other in pairwise(masks)] or [1.0]
         known = {"union_density": density_of(found, member.masks.total), "overlap": _mean(overlaps)}

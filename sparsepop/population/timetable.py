@@ -85,6 +85,11 @@ def _check_averages(recipes: Sequence[Recipe], steps: Sequence[int]) -> None:
         if steps[0] < recipe.masks_hold_from:
             raise ValueError(f"an average needs masks that hold at {recipe.without_masks(steps[0])}")
     for step in steps:
+        if len({tuple(method.plain_at(step) for method in recipe.methods) for recipe in recipes}) > 1:
+            raise ValueError(
+                f"members differ in their networks' modules after step {step}: keep what decides them out of "
+                "the space"
+            )
         densities = sorted({recipe.density_at(step) for recipe in recipes})
         if len(densities) > 1:
             raise ValueError(

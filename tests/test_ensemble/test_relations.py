@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 from itertools import combinations
+from typing import Any
 
 import pytest
 
 from sparsepop.ensemble import Relations, relations
+from sparsepop.ensemble.lines import Point, line
 from sparsepop.overlaps import MaskSet, overlap
 from tests.test_ensemble.made import SETTING, trained
+
+
+def test_barriers_are_measured_on_the_split_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[str] = []
+
+    def told(*args: Any, split: str = "validation") -> list[Point]:
+        measured.append(split)
+        return line(*args, points=3, split=split)
+
+    monkeypatch.setattr(relations, "line", told)
+    tickets = [trained(seed) for seed in range(2)]
+    assert "barrier" in Relations(SETTING, "test", lines=True).of(tickets)
+    assert measured == ["test"]
 
 
 def test_two_tickets_are_compared_once_in_all_combinations(monkeypatch: pytest.MonkeyPatch) -> None:

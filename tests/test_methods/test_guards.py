@@ -114,6 +114,17 @@ def test_a_shared_tensor_is_followed_at_each_use() -> None:
     assert Reachable().measure_layers(living)["layer2.1.conv1.weight"] == {"reached": smallest}
 
 
+def test_a_recurrent_layer_is_followed_through_all_its_calls() -> None:
+    """Whatever is after the first step, before which the state is empty; of units, not of rows."""
+    living = member(*static(0.02), model="lstm-a")
+    reach = dict(reached(living.model, living.masks, TASK.shape).layers)
+    (first, mask), *_ = living.masks.tensors.items()
+    assert reach[first] == mask.any(1).double().mean().item() < 1.0
+    hidden = [share for name, share in reach.items() if name.endswith("hidden.weight")]
+    assert len(hidden) == 2
+    assert all(0.0 < share < 1.0 for share in hidden)
+
+
 def test_cut_off_classes_are_noted_once() -> None:
     living = member(*static(0.2), Reachable())
     method = living.recipe.methods[-1]
@@ -283,6 +294,10 @@ def test_the_floor_waits_for_masks_that_hold() -> None:
     [
         (lambda: MinFanIn(0), "at least 1, got 0"),
         (lambda: member(*static(0.0003), MinFanIn(1, ("9.weight",))), r"'9\.weight': use one of 1\.weight"),
+        (
+            lambda: member(Thresholds(0.1), MinFanIn()),
+            "MinFanIn needs masks that hold at step 11, and Thresh",
+        ),
         (lambda: member(*static(0.0003), MinFanIn(9)), r"5\.weight has \d+ weights alive.*too few.*of 9"),
     ],
 )

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sparsepop.ledger import learnables
-from sparsepop.member import Member
-from sparsepop.methods import MCP, Cut, Halo, Lasso, Method, SharedLasso
+from sparsepop.member import Member, Task
+from sparsepop.methods import MCP, Cut, Halo, Lasso, Method, SharedLasso, ShareWeights
 from sparsepop.optim import SGD
 from sparsepop.recipe import Recipe
 from tests.cases import BATCH, TASK, run
@@ -100,6 +101,29 @@ def test_biases_are_penalised_on_request(kind: Any, biases: bool) -> None:
     penalty.backward()
     gradient = member.model.get_parameter("1.bias").grad
     assert (gradient is not None and bool(gradient.any())) == biases
+
+
+def blocks(task: Task) -> nn.Module:
+    """Three blocks of one linear layer each, with biases."""
+    block = [nn.Sequential(OrderedDict(fc=nn.Linear(64, 64))) for _ in range(3)]
+    return nn.Sequential(OrderedDict(flat=nn.Flatten(), stage=nn.Sequential(*block), fc=nn.Linear(64, 10)))
+
+
+@pytest.mark.parametrize(
+    "kind", [Lasso(1e-2), MCP(1e-2, 1e9), SharedLasso(1e-2, 0.0), Halo(1e-2, 0.0)], ids=str
+)
+def test_biases_of_layers_that_borrow_their_weights_are_penalised(kind: Any) -> None:
+    recipe = Recipe(blocks, 4, (ShareWeights(), kind), batch=BATCH)
+    member = Member.build(recipe, 0, Task((1, 8, 8), 10))
+    bias = member.model.get_parameter("stage.2.fc.bias")
+    assert list(member.masks.params) == ["stage.0.fc.weight", "stage.1.fc.weight", "fc.weight"]
+    kind.penalty(member).backward()
+    for name, param in member.model.named_parameters():
+        assert (param.grad is not None) == (not name.endswith("gain")), name
+    assert bias.grad is not None
+    assert torch.equal(bias.grad, 1e-2 * bias.sign())
+    again = Member.restore(recipe, 1, Task((1, 8, 8), 10), member.state())
+    assert again.model.state_dict().keys() == member.model.state_dict().keys()
 
 
 @pytest.mark.parametrize(

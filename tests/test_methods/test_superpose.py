@@ -19,6 +19,7 @@ from sparsepop.methods import (
     DropGrow,
     Explored,
     Method,
+    PhaseDyReLU,
     Superpose,
     Thresholds,
     dense,
@@ -32,9 +33,10 @@ from sparsepop.methods import (
     static,
     sup_tickets,
 )
+from sparsepop.methods.cheap import remember
 from sparsepop.optim import SGD
 from sparsepop.recipe import Recipe
-from sparsepop.schedule import Milestones, Triangular, TwoPhases
+from sparsepop.schedule import Linear, Milestones, Triangular, TwoPhases
 from sparsepop.train import Report, train
 from tests.cases import BATCH, TASK, Toy, go, run
 from tests.test_methods.small import NAME, alive, assign, eight, weights
@@ -331,6 +333,32 @@ def test_a_run_cut_anywhere_in_the_cycles_ends_the_same() -> None:
         assert last.notes == report.notes
         assert all(torch.equal(v, whole.model.state_dict()[n]) for n, v in member.model.state_dict().items())
         assert member.masks.digest() == whole.masks.digest()
+
+
+# --- modules that come and go
+
+
+def test_modules_must_have_settled_before_the_first_ticket() -> None:
+    with pytest.raises(ValueError, match=r"from step 6 on, and PhaseDyReLU still changes .* settle by then"):
+        recipe_of((PhaseDyReLU(Linear(1.0, 0.0, 8)), *static(0.1), Superpose(PHASES)))
+    assert recipe_of((PhaseDyReLU(Linear(1.0, 0.0, 6)), *static(0.1), Superpose(PHASES))).steps == PHASES.end
+
+
+def test_networks_with_modules_that_are_gone_do_not_count() -> None:
+    def recipe(phase: int, phases: TwoPhases) -> Recipe:
+        methods = (PhaseDyReLU(Linear(1.0, 0.0, phase)), *static(0.1), Superpose(phases))
+        return recipe_of(methods, optimizer=SGD(0.05))
+
+    donor = Member.build(recipe(9, TwoPhases(10, 4, 2)), 0, TASK)
+    run(donor, 7)
+    # as a state of phases that overlap would remember it
+    memory = donor.memory_of(superpose_of(donor))
+    remember(memory, donor)
+    memory["tickets"]["6"] = memory["tickets"].pop("7")
+    member = Member.restore(recipe(6, PHASES), 1, TASK, donor.state())
+    *_, last = train(member, Toy(), every=PHASES.end)
+    assert [row["step"] for row in told(last, "ticket")] == [10, 14, 18]
+    assert "none of step 6," in last.notes[-1].message
 
 
 # --- states taken over from other cycles
