@@ -6,6 +6,7 @@ import dataclasses
 import importlib.util
 import inspect
 import itertools
+import os
 import re
 import sys
 import traceback
@@ -68,7 +69,7 @@ def load(
     the data set either way. `settings` are further keywords, which it must accept. It is imported as a fresh
     module, its folder first on the path. Raises ConfigError, one line, for all that can be wrong with it.
     """
-    file = Path(path).expanduser().resolve()
+    file = Path(os.path.expanduser(path)).resolve()
     module = _imported(file)
     build = getattr(module, "experiment", None)
     if build is None or isinstance(build, ModuleType):
@@ -85,7 +86,7 @@ def load(
 
 def config_folder(path: str) -> str:
     """The folder in which the config lies."""
-    return str(Path(path).expanduser().resolve().parent)
+    return str(Path(os.path.expanduser(path)).resolve().parent)
 
 
 def config_modules(path: str) -> list[ModuleType]:

@@ -16,7 +16,7 @@ from sparsepop.experiment import Experiment
 from sparsepop.results import ResultsError, compact
 from sparsepop.results.compact import WORTH
 from sparsepop.results.reader import COMMAND
-from sparsepop.storage import Storage, StorageError
+from sparsepop.storage import Storage
 
 BAD_INPUT, MEMBERS_FAILED, INTERRUPTED = 2, 1, 130
 
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags.command = _command(sys.argv[1:] if arguments is None else arguments)
     try:
         return _run(flags)
-    except (ConfigError, ResultsError, StorageError) as error:
+    except (ConfigError, ResultsError, OSError) as error:
         print(f"sparsepop: {error}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
@@ -60,9 +60,11 @@ def _run(flags: argparse.Namespace) -> int:
 
 def _train(experiment: Experiment, storage: Storage, flags: argparse.Namespace) -> dict[int, str]:
     from ray import cloudpickle
+    from ray.tune import TuneError
 
     from sparsepop.population import launch, preflight
     from sparsepop.population.alone import alone
+    from sparsepop.population.loggers import made_loggers
     from sparsepop.population.places import ResourceError
     from sparsepop.population.shared import check_shared
 
@@ -72,6 +74,8 @@ def _train(experiment: Experiment, storage: Storage, flags: argparse.Namespace) 
         with alone(storage), launch.cluster(flags.address) as nodes:
             places = launch.places_for(experiment, nodes)
             check_shared(storage)
+            if flags.fresh:
+                made_loggers(experiment, storage)  # one that cannot start must not cost the old results
             preflight.begin(experiment, storage, fresh=flags.fresh)
             storage.write(COMMAND, f"{flags.command}\n".encode())
             failed = launch.train_all(experiment, storage, places, config_folder(flags.config))
@@ -80,6 +84,10 @@ def _train(experiment: Experiment, storage: Storage, flags: argparse.Namespace) 
             return failed
     except (ResourceError, ConnectionError) as error:
         raise ConfigError(" ".join(str(error).split())) from error
+    except TuneError as error:
+        # its text is a traceback
+        reason = str(error).strip().splitlines()[-1]
+        raise ConfigError(f"the run broke off ({reason}): the same command goes on from here") from error
 
 
 def _command(arguments: Sequence[str]) -> str:

@@ -10,9 +10,10 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from ray.tune import TuneError
 
 from sparsepop import run
-from sparsepop.population import launch
+from sparsepop.population import launch, shared
 
 ROOT = Path(__file__).parents[1]
 CLUSTER = launch.cluster
@@ -58,6 +59,7 @@ def config(folder: Path, change: str = "") -> str:
         ("DATA = 'imaginary'", [], ["'imaginary'", "digits"]),
         ("", ["--data", "imaginary"], ["'imaginary'", "digits"]),
         ("", ["--data", "./nowhere"], ["nowhere"]),
+        ("", ["--data", "~nobody-known/x"], ["'~nobody-known/x'"]),
         ("MODEL = 'resnet-21'", [], ["resnet-21", "resnet-20"]),
         ("DENSITY = 0.0", [], ["0.0"]),
         ("DENSITY = 1.5", [], ["1.5"]),
@@ -94,6 +96,8 @@ def test_bad_input(
 
 def test_a_missing_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run.main([str(tmp_path / "absent.py")]) == run.BAD_INPUT
+    assert "absent.py does not exist" in capsys.readouterr().err
+    assert run.main(["~nobody-known/absent.py"]) == run.BAD_INPUT
     assert "absent.py does not exist" in capsys.readouterr().err
 
 
@@ -191,16 +195,75 @@ def test_more_than_the_cluster_can_ever_hold(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("127.0.0.1:1", "no Ray cluster answers at 127.0.0.1:1 ("),
+        ("localhost", "--address localhost is no address: give auto, or host:port"),
+        ("localhost:port", "--address localhost:port is no address"),
+    ],
+)
 def test_a_cluster_that_is_not_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    address: str,
+    message: str,
 ) -> None:
     monkeypatch.setattr(launch, "cluster", CLUSTER)
-    flags = ["--storage", str(tmp_path / "out"), "--address", "127.0.0.1:1"]
+    flags = ["--storage", str(tmp_path / "out"), "--address", address]
     assert run.main([config(tmp_path), *flags]) == run.BAD_INPUT
     printed = capsys.readouterr().err
-    assert printed.startswith("sparsepop: no Ray cluster answers at 127.0.0.1:1 (")
+    assert printed.startswith(f"sparsepop: {message}")
     assert len(printed.splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_asynchronous_groups_that_cannot_all_have_a_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first would be done before the others begin."""
+    monkeypatch.setattr(launch, "cluster", lambda address: nullcontext([{"CPU": 2.0}]))
+    search = "PBT({'lr': LogUniform(0.01, 0.3)}, members=4, quantile=0.5, synchronous=False)"
+    asked = config(tmp_path, f"SEARCH, RESOURCES = {search}, Resources(cpus=1, workers=2)")
+    assert run.main([asked, "--storage", str(tmp_path / "out")]) == run.BAD_INPUT
+    printed = capsys.readouterr().err
+    assert "2 of 4 members of 2 workers have room at a time" in printed
+    assert len(printed.splitlines()) == 1
+
+
+@pytest.fixture
+def running(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An experiment that has been run before, and a cluster that trains nothing; its folder."""
+    folder = tmp_path / "out" / "tiny"
+    (folder / "reports").mkdir(parents=True)
+    (folder / "experiment.json").write_text("{}")
+    monkeypatch.setattr(launch, "cluster", lambda address: nullcontext([{"CPU": 2.0}]))
+    monkeypatch.setattr(shared, "check_shared", lambda storage: None)
+    return folder
+
+
+def test_a_logger_that_cannot_start_costs_no_results(
+    running: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = "def broken(): raise KeyError('no key')\nfrom functools import partial\n"
+    asked = config(tmp_path, f"{broken}Experiment = partial(Experiment, loggers=(broken,))")
+    assert run.main([asked, "--storage", str(tmp_path / "out"), "--fresh"]) == run.BAD_INPUT
+    assert "logger broken cannot start: KeyError: 'no key'" in capsys.readouterr().err
+    assert (running / "reports").is_dir()
+
+
+def test_a_run_that_breaks_off_says_why_in_one_line(
+    running: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise TuneError("Traceback:\n  in here\nOSError: [Errno 28] No space left on device\n")
+
+    monkeypatch.setattr(launch, "train_all", full)
+    assert run.main([config(tmp_path), "--storage", str(tmp_path / "out"), "--fresh"]) == run.BAD_INPUT
+    printed = capsys.readouterr().err
+    assert "broke off (OSError: [Errno 28] No space left on device): the same command goes on" in printed
+    assert len(printed.splitlines()) == 1
 
 
 def test_no_flag_may_be_abbreviated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

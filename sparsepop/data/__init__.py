@@ -65,7 +65,7 @@ def open_data(
 
 def _folder(where: str, home: Path) -> Path | None:
     """The folder that is meant; None for a known name that has to be downloaded first."""
-    given = Path(where).expanduser()
+    given = Path(os.path.expanduser(where))
     for folder in (home / where,) if where in KNOWN else (home / where, given):
         if where and folder.is_dir():
             return folder
@@ -97,7 +97,8 @@ def _from_encoded(
 
 
 def _decoded(split: Encoded, shape: tuple[int, int, int], folder: Path) -> Decoded:
-    entry = folder / cache.key("pixels", split.files)
+    # of another size the same images may be unequal
+    entry = folder / cache.key(f"pixels {shape}", split.files)
 
     def fill(entry: Path) -> None:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sparsepop.experiment import PBT, Exchanging
@@ -141,7 +141,8 @@ class Board:
             return None
         gone = [each for each in members if each not in self.running]
         lost = [each for each in members if (each, generation) in self._lost]
-        return mergeable(rounds, group, generation, self._posts[generation], gone, lost)
+        found = mergeable(rounds, group, generation, self._posts[generation], gone, lost)
+        return None if found is None else replace(found, begun_from=self._taken(members, generation - 1))
 
     def merged(self, merge: Merge, outcome: Outcome) -> list[Entry]:
         """What a merge decides, by journal entry: `expect`, `journal`, `enter`. Nothing where its group is
@@ -226,6 +227,11 @@ class Board:
         posted = self._posts[generation]
         whole = all(each in self.running or each in posted for each in rounds.members_of(group))
         return whole or not rounds.patient
+
+    def _taken(self, members: Iterable[int], generation: int) -> int | None:
+        """The group whose merged network the `members` of one group took after `generation`."""
+        decided = (self.decisions.get((each, generation)) for each in members)
+        return next((each.group for each in decided if each is not None and each.group is not None), None)
 
     def _is_merged(self, rounds: Rounds, group: int, generation: int) -> bool:
         """Whether a round of a group is over."""

@@ -31,24 +31,25 @@ class Client(Protocol):
 
 
 class ActorClient:
-    """A `Client` of the exchange actor."""
+    """A `Client` of the exchange actor, which may take `patience` seconds for each answer."""
 
-    def __init__(self, actor: Any) -> None:
+    def __init__(self, actor: Any, patience: float = PATIENCE) -> None:
         self.actor = actor
+        self.patience = patience
 
     def post(self, post: Post, state: State | None) -> None:
         reference = _shared(state) if state is not None else []
         ray.get(self.actor.post.remote(post, reference))
 
     def ask(self, member: int, generation: int) -> tuple[Assignment, State | None] | None:
-        answer = ray.get(self.actor.ask.remote(member, generation, PATIENCE))
+        answer = ray.get(self.actor.ask.remote(member, generation, self.patience))
         if answer is None:
             return None
         assignment, reference = answer
         return assignment, fetched(reference)
 
     def decided(self, member: int, generation: int) -> bool:
-        return bool(ray.get(self.actor.decided.remote(member, generation, PATIENCE)))
+        return bool(ray.get(self.actor.decided.remote(member, generation, self.patience)))
 
     def newest(self, member: int) -> int:
         return int(ray.get(self.actor.newest.remote(member)))

@@ -15,15 +15,15 @@ from typing import Any
 import ray
 from ray import cloudpickle, tune
 
-from sparsepop.experiment import Exchanging, Experiment, Start
+from sparsepop.experiment import PBT, Exchanging, Experiment, Start
 from sparsepop.population.board import Terms, welcome
-from sparsepop.population.client import ActorClient
+from sparsepop.population.client import PATIENCE, ActorClient
 from sparsepop.population.exchange import exchange_actor
 from sparsepop.population.job import Job
 from sparsepop.population.loggers import made_loggers
 from sparsepop.population.merger import RayMerger
 from sparsepop.population.names import member_name
-from sparsepop.population.places import CROWD, Places, plan_places
+from sparsepop.population.places import CROWD, Places, ResourceError, plan_places
 from sparsepop.population.timetable import rounds_of
 from sparsepop.population.trial import run_member
 from sparsepop.population.tuned import Guides, guides
@@ -89,9 +89,11 @@ def _start(settings: Mapping[str, Any]) -> None:
 
 def _check_reachable(address: str) -> None:
     """ConnectionError unless something listens at `host:port`: Ray itself would try for minutes."""
+    if address == "auto":
+        return
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
-        return
+        raise ConnectionError(f"--address {address} is no address: give auto, or host:port")
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except (OSError, OverflowError) as error:
@@ -112,7 +114,15 @@ def places_for(experiment: Experiment, nodes: Nodes) -> Places:
     ResourceError when the cluster can never hold a member."""
     # members that exchange wait for each other, so they share devices rather than queue for them
     crowd = CROWD if isinstance(experiment.search, Exchanging) else 1
-    return plan_places(len(experiment.starts()), experiment.resources, nodes, crowd=crowd)
+    members, search = len(experiment.starts()), experiment.search
+    places = plan_places(members, experiment.resources, nodes, crowd=crowd)
+    waits = not isinstance(search, PBT) or search.synchronous
+    if experiment.resources.workers > 1 and not waits and places.at_once < members:
+        raise ResourceError(
+            f"{places.at_once} of {members} members of {experiment.resources.workers} workers have room at a "
+            "time, and asynchronous ones give no place away: have fewer of either, or use synchronous=True"
+        )
+    return places
 
 
 def train_all(experiment: Experiment, storage: Storage, places: Places, folder: str = "") -> dict[int, str]:
@@ -133,7 +143,8 @@ def train_all(experiment: Experiment, storage: Storage, places: Places, folder: 
     )
     exchange = _started_exchange(job, storage, guided.members)
     if exchange is not None:
-        job = replace(job, exchange=ActorClient(exchange))
+        patience = min(PATIENCE, experiment.resources.patience / 2)  # who waits for longer would be hung
+        job = replace(job, exchange=ActorClient(exchange, patience))
     population = len(experiment.starts())
     finished = population - len(guided.members)
     early = "stopped" if job.rounds is None else "merged"

@@ -84,7 +84,7 @@ def _stored(job: Job, rounds: PartitionRounds, post: Post) -> State:
 def _kept(job: Job, rounds: PartitionRounds, merge: Merge, member: int) -> State:
     """The partition of a lost member as it was when the round began."""
     post, before = merge.posts[0], merge.generation - 1
-    state = _common(job, rounds, merge.group, before)
+    state = _common(job, rounds, merge.group if merge.begun_from is None else merge.begun_from, before)
     hp = {**post.hp, PARTITION: member % rounds.search.parts}
     return _cut(job, rounds.search, hp, {**state, "step": post.step, "train_flops": 0.0})
 

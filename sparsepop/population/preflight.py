@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from sparsepop.describe import differences
 from sparsepop.experiment import PBT, Experiment, Grid, PartitionParallel, Search, SuperposeParallel
 from sparsepop.ledger import state_bytes
 from sparsepop.member import Member, Task
+from sparsepop.methods.harden import harden
 from sparsepop.models import model_name
 from sparsepop.optim import AdamW
 from sparsepop.population.loggers import check_loggers
@@ -69,7 +71,7 @@ def _sized(experiment: Experiment, members: int) -> Search:
 
 def located(where: str) -> str:
     """A data folder as an absolute path; the name of a data set as it is."""
-    folder = Path(where).expanduser()
+    folder = Path(os.path.expanduser(where))
     named = where in KNOWN or (data_home() / where).is_dir()
     return str(folder.resolve()) if not named and folder.is_dir() else where
 
@@ -163,12 +165,12 @@ def _check_member(experiment: Experiment, recipe: Recipe, data: Data) -> int:
         plain_norms(member.model)
     # a schedule gets there only after hours, a budget that is too small for it is known now
     member.masks.allocate(recipe.density)
-    # tuple() is a split without images: their names are enough
-    measured = [
-        name
-        for method in recipe.methods
-        for name in (*method.measure(member), *method.examine(member, tuple))
-    ]
+    measured = _measured(member)
+    if not member.masks.enforced:
+        # the last report comes after the soft phase
+        harden(member)
+        later = _measured(member)
+        measured = [name for name in measured if name in later]
     columns = [field.name for field in SCHEMAS["reports"] if pa.types.is_floating(field.type)]
     # never the test split: members that are chosen by it would be reported by it too
     known = [name for name in columns if name != "score" and not name.startswith("test_")]
@@ -177,6 +179,16 @@ def _check_member(experiment: Experiment, recipe: Recipe, data: Data) -> int:
             f"no report has a score called {experiment.score!r}: use one of {', '.join(known + measured)}"
         )
     return _state_bytes(member)
+
+
+def _measured(member: Member) -> list[str]:
+    """Names of the numbers that methods report as `member` is now."""
+    # tuple() is a split without images: their names are enough
+    return [
+        name
+        for method in member.recipe.methods
+        for name in (*method.measure(member), *method.examine(member, tuple))
+    ]
 
 
 def _state_bytes(member: Member) -> int:

@@ -12,12 +12,13 @@ from sparsepop.population.messages import Assignment, Post, go_on
 @dataclass(frozen=True)
 class Merge:
     """The round of a group that can be merged: the posts of those who have finished it, in the order in which
-    they are merged.
+    they are merged. `begun_from`: the group whose merged network the round began with, where not its own.
     """
 
     group: int
     generation: int
     posts: tuple[Post, ...]
+    begun_from: int | None = None
 
     @property
     def key(self) -> tuple[int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -114,7 +114,9 @@ class Judge(FIFOScheduler):
 
     def _note(self, member: int, result: Mapping[str, Any]) -> None:
         what = f"score {result['score']:g} after generation {result['generation']}"
-        record_stop(self.storage, member, result["step"], f"{type(self.inner).__name__} stopped it: {what}")
+        reason = f"{type(self.inner).__name__} stopped it: {what}"
+        with suppress(OSError):  # a full disk, say: the next run stops it again
+            record_stop(self.storage, member, result["step"], reason)
 
 
 def _seen(result: Mapping[str, Any]) -> dict[str, Any]:

@@ -119,9 +119,11 @@ class MemberTrial:
         if step % self.job.experiment.generation == 0 or step == self.member.recipe.steps:
             return False
         self.member.book_seconds()
-        self.states.write_early(self.start.member, encode(self._snapshot(self.member.step, math.nan)))
-        self.event("notice", message="the machine is to be taken away: saved early")
+        snapshot = self._snapshot(self.member.step, math.nan)
+        self.event("notice", message="the machine is to be taken away: saving early")
+        # first: who goes on from the early state does not tell again what the exchange did before it
         self.records.flush(f"g{self.generation:04d}-early")
+        self.states.write_early(self.start.member, encode(snapshot))
         return True
 
     def report_hang(self, message: str) -> None:

@@ -43,8 +43,14 @@ class Tables:
         if table == "members":
             last = rows.sort_values(["attempt", "time"], kind="stable").groupby("member").tail(1)
             return last.sort_values("member").reset_index(drop=True)
-        again = rows["kind"].isin(_REPEATED) if table == "events" else False
+        again = _repeated(rows) if table == "events" else False
         return current(rows, self.read("members", superseded=True), again=again)
+
+
+def _repeated(events: pd.DataFrame) -> pd.Series[bool]:
+    # a merge whose networks lie far apart tells its collapse beside itself, with the same numbers
+    merged = events["numbers"].map(lambda numbers: "collapsed" in (numbers or {})).astype(bool)
+    return events["kind"].isin(_REPEATED) | ((events["kind"] == "collapse") & merged)
 
 
 def tables_of(experiment: Folder | Tables) -> Tables:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,19 @@ def test_both_layouts_hold_the_same_images(hub: Path, classed: Path, root: str) 
         (x, y), (x2, y2) = everything(one, split), everything(other, split)
         assert torch.equal(x[torch.argsort(y, stable=True)], x2)
         assert torch.equal(y.sort().values, y2)
+
+
+def test_images_that_were_resized_are_looked_at_again(tmp_path: Path, root: str) -> None:
+    """Of test images the first training image says whether they are unequal."""
+    folder = tmp_path / "resized"
+    write_folders(folder, "train", pictures(30, 20, 20))
+    write_folders(folder, "test", pictures(30))
+    assert isinstance(open_data(str(folder), root=root), Streamed)
+    shutil.rmtree(folder / "train")
+    write_folders(folder, "train", pictures(30))
+    data = open_data(str(folder), root=root)
+    assert isinstance(data, Resident)
+    assert data.shape == (3, 16, 16)
 
 
 def test_pixels_survive_the_way_through_parquet(hub: Path, root: str) -> None:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from sparsepop.config import ConfigError
 from sparsepop.experiment import PARTITION, Experiment, PartitionParallel
 from sparsepop.member import State
+from sparsepop.merge import unpack
 from sparsepop.methods import Partition, PartitionGrow
 from sparsepop.optim import SGD
+from sparsepop.population import merging
 from sparsepop.population.board import Board, Terms
+from sparsepop.population.job import Job
 from sparsepop.population.launch import train_all
 from sparsepop.population.messages import Post
 from sparsepop.population.partitions import PartitionRounds
@@ -148,6 +153,23 @@ def test_a_group_that_keeps_old_partitions_is_waited_for(tmp_path: Path) -> None
     assert advance(board) == ["g0001"]
 
 
+def test_a_round_knows_whose_network_it_began_with(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    board = begun(board_of(storage, KEEPING))
+    for generation in (1, 2):
+        for member in range(6):
+            tell(board, post(member, generation))
+        begun_from = {
+            merge.group: merge.begun_from
+            for group in range(3)
+            if (merge := board_of(storage, KEEPING).merge(2 * group)) is not None
+        }
+        advance(board)
+        if generation == 1:
+            assert begun_from == dict.fromkeys(range(3))
+    assert begun_from == {0: 0, 1: 1, 2: 1}
+
+
 # --- what is refused
 
 
@@ -157,8 +179,8 @@ def recipe(hp: dict[str, Any]) -> Recipe:
     return Recipe("lenet-300-100", phases.end + 2, methods, SGD(hp["lr"]), batch=16)
 
 
-def made(**more: Any) -> Experiment:
-    return parallel(recipe, SEARCH, **more)
+def made(search: PartitionParallel = SEARCH, **more: Any) -> Experiment:
+    return parallel(recipe, search, **more)
 
 
 def test_what_cannot_be_compared_is_refused() -> None:
@@ -226,6 +248,42 @@ def test_all_members_of_a_losing_group_go_on_from_the_winners_network(
     first = exploits.sort_values("step").iloc[-1]
     steps = [start for _, start, _ in ancestors(whole, int(first["member"]))]
     assert int(first["step"]) in steps
+
+
+def test_a_partition_that_is_kept_is_the_one_that_its_member_had_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A member that has just taken over the winner's network falls: its group had another one before."""
+    storage, kept, exploited = Storage(str(tmp_path)), merging._kept, MemberTrial.record_exploit
+    found: list[tuple[int, State, Collection[str]]] = []
+    seen: list[tuple[int, Mapping[str, torch.Tensor]]] = []
+
+    def falls(self: MemberTrial, *args: Any) -> None:
+        exploited(self, *args)
+        if self.generation == 1 and self.start.member % 2 and not found:
+            state = {name: value.clone() for name, value in self.member.model.state_dict().items()}
+            found.append((self.start.member, state, self.member.masks.params.keys()))
+            exchange = world.client.exchange
+            assert exchange is not None
+            world.client._call(exchange.retire(self.start.member))
+            raise ValueError("it fell")
+
+    def watched(job: Job, rounds: PartitionRounds, merge: Merge, member: int) -> State:
+        parcel = kept(job, rounds, merge, member)
+        if merge.generation == 2:
+            seen.append((member, unpack(parcel)["model"]))
+        return parcel
+
+    monkeypatch.setattr(MemberTrial, "record_exploit", falls)
+    monkeypatch.setattr(merging, "_kept", watched)
+    world = World(made(replace(SEARCH, lost="keep")), storage)
+    world.run()
+    ((fallen, state, weights),) = found
+    ((member, model),) = seen
+    assert member == fallen
+    own = [name for name in weights if name in model]
+    assert own
+    assert all(torch.equal(model[name], state[name]) for name in own)
 
 
 @pytest.mark.parametrize("place", [20, 41, 52, 57, 61, 64, 68, 75])

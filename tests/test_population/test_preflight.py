@@ -33,6 +33,10 @@ from tests.test_population.rounds import SEARCH, maker, parallel
 from tests.test_population.worlds import SPACE, experiment, recipe
 
 
+def soft_recipe(hp: dict[str, Any]) -> Recipe:
+    return Recipe("lenet-300-100", 32, (Thresholds(1e-4),), batch=32)
+
+
 def with_recipe(**changes: Any) -> Callable[[dict[str, Any]], Recipe]:
     return lambda hp: replace(recipe(hp), **changes)
 
@@ -72,6 +76,11 @@ def with_recipe(**changes: Any) -> Callable[[dict[str, Any]], Recipe]:
                 recipe=lambda hp: replace(recipe(hp), methods=() if hp["lr"] > 0.1 else recipe(hp).methods)
             ),
             "agree on density, these have 0.1 or 1.0",
+        ),
+        (
+            # what a soft method reports no more once its masks hold
+            experiment(Grid({}), recipe=soft_recipe, score="recovered"),
+            "no report has a score called 'recovered': use one of .*, resets$",
         ),
         (experiment(harvest=(8, 40)), "harvest names step 40, the last one is 32"),
         (

@@ -416,6 +416,20 @@ def test_tune_shows_a_last_result_twice(tmp_path: Path) -> None:
     assert "Iter 1.000: 0.85" in judge.debug_string()
 
 
+def test_a_stop_that_storage_has_no_room_for_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Storage, "write", full)
+    judge = Judge(asha(), Storage(str(tmp_path)), 0)
+    judge.inner.set_search_properties("score", "max")
+    one, two = (Trial("t", stub=True, config={"member": member}) for member in (0, 1))
+    for trial in (one, two):
+        judge.on_trial_add(None, trial)
+    judge.on_trial_result(None, one, {"member": 0, **row(1, 0.9)})
+    assert judge.on_trial_result(None, two, {"member": 1, **row(1, 0.8)}) == TrialScheduler.STOP
+
+
 def test_numpys_generator_is_left_alone(tmp_path: Path) -> None:
     before = np.random.get_state()[1].tolist()  # type: ignore[index]
     Table(tmp_path, [[0.1, 0.2]]).play(lambda: asha(brackets=3))

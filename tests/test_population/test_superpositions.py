@@ -15,7 +15,7 @@ from sparsepop.config import ConfigError
 from sparsepop.data import open_data
 from sparsepop.experiment import Experiment, SuperposeParallel
 from sparsepop.member import Member, Task
-from sparsepop.merge import superpose_states
+from sparsepop.merge import superpose_states, superposition
 from sparsepop.methods import Cut, Thresholds, gmp, rigl
 from sparsepop.optim import SGD
 from sparsepop.population.board import Board, Terms
@@ -24,7 +24,7 @@ from sparsepop.population.messages import Post
 from sparsepop.population.places import Places
 from sparsepop.population.preflight import begin, check_experiment
 from sparsepop.population.rounds import Merge, Outcome, at_once, mergeable
-from sparsepop.population.states import merged_path
+from sparsepop.population.states import StateFiles, merged_path
 from sparsepop.population.superpositions import Superpositions, averaged
 from sparsepop.recipe import Recipe
 from sparsepop.results import ancestors, read
@@ -34,7 +34,7 @@ from sparsepop.storage import Storage
 from sparsepop.train import train
 from tests.test_population.boards import settle, tell
 from tests.test_population.rounds import ticket_of
-from tests.test_population.worlds import World, assert_same_results, cut
+from tests.test_population.worlds import Killed, World, assert_same_results, cut
 from tests.test_population.worlds import experiment as small
 
 GENERATION, STEPS = 4, 20
@@ -297,6 +297,31 @@ def test_a_population_comes_to_what_members_averaged_by_hand_come_to(
     assert storage.names("merged/p0000") == ["g0004.pt"]
     if search.common is not None:
         assert ancestors(storage, 2) == [(0, 0, search.common), (2, search.common, STEPS)]
+
+
+def test_a_collapse_is_told_once_however_often_its_round_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(superposition, "COLLAPSED", -1.0)
+    made, storage = experiment(replace(SEARCH, batches=0)), Storage(str(tmp_path))
+    begin(made, storage, fresh=False)
+    written = StateFiles.write
+
+    def killed(self: StateFiles, member: int, generation: int, content: bytes) -> None:
+        if (member, generation) == (1, 3):
+            raise Killed
+        written(self, member, generation, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StateFiles, "write", killed)
+        world = World(made, storage)
+        world.killed_together = True
+        assert world.run().errors
+    assert not World(made, storage).run().errors
+    events = read(storage, "events")
+    assert len(read(storage, "events", superseded=True)) > len(events)
+    for kind in ("superpose", "collapse"):
+        assert events.query(f"kind == '{kind}'")["step"].tolist() == [8, 16] * 3
 
 
 def test_members_of_a_soft_method_are_superposed_once_they_are_cut(tmp_path: Path) -> None:

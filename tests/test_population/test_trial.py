@@ -24,7 +24,7 @@ from sparsepop.population.snapshot import decode
 from sparsepop.population.states import StateFiles
 from sparsepop.population.trial import MemberTrial
 from sparsepop.recipe import Recipe
-from sparsepop.results import ancestors, leaderboard, read
+from sparsepop.results import ancestors, leaderboard, lineage, read
 from sparsepop.schedule import TwoPhases
 from sparsepop.storage import Storage
 from tests.test_population.worlds import (
@@ -286,6 +286,34 @@ def test_a_member_whose_machine_goes_is_saved_within_the_generation(
     assert list(reports["step"]) == list(undisturbed["step"])
     assert list(reports["train_flops"]) == list(undisturbed["train_flops"])
     assert list(reports["train_loss"]) == list(undisturbed["train_loss"])
+
+
+def test_who_is_killed_right_after_an_early_save_has_told_its_exploit(
+    tmp_path: Path, whole: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = Storage(str(tmp_path / "small"))
+    begin(experiment(), storage, fresh=False)
+    world, original = World(experiment(), storage), MemberTrial.__init__
+    first = lineage(whole).iloc[0]
+    written = StateFiles.write_early
+
+    def leaving(self: MemberTrial, *arguments: Any) -> None:
+        original(self, *arguments)
+        if self.start.member == first["member"]:
+            self.data = Leaving(self.data, self, int(first["generation"]) * GENERATION + 3)
+
+    def killed(self: StateFiles, *arguments: Any) -> None:
+        written(self, *arguments)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MemberTrial, "__init__", leaving)
+        patch.setattr(StateFiles, "write_early", killed)
+        world.killed_together = True
+        assert {type(error) for error in world.run().errors.values()} == {Killed}
+    assert not World(experiment(), storage).run().errors
+    columns = ["member", "generation", "donor", "step"]
+    assert lineage(storage)[columns].values.tolist() == lineage(whole)[columns].values.tolist()
 
 
 def test_what_a_method_noted_before_an_early_save_is_told_afterwards(tmp_path: Path) -> None:
