@@ -20,7 +20,8 @@ def experiment(
     data: str = "digits", epochs: int = 60, base: str = "rigl", grid: Any = GRID, smoke: bool = False
 ) -> Experiment:
     """Base `rigl`: ever fewer weights replaced, a cosine; `paper`: half to the end, a rate in steps."""
-    model, fast = ("resnet-20", FAST) if PurePath(data).name == "cifar10" else ("lenet-300-100", {})
+    name = PurePath(data).name
+    model, fast = ("resnet-20", FAST) if name == "cifar10" else ("lenet-300-100", {})
     steps = (10 if smoke else epochs) * open_data(data).steps_per_epoch(128)
     phases, often = split(steps, 0.2, steps // 20), steps // 20
 
@@ -37,4 +38,4 @@ def experiment(
             methods, lr = sup_tickets(first, phases, explore=explore), Triangular(0.001, high, phases, before)
         return Recipe(model, steps, methods, SGD(lr, weight_decay=5e-4), **fast)
 
-    return Experiment(f"sup-gain-{PurePath(data).name}", recipe, data, Grid(grid, 1 if smoke else 5), steps)
+    return Experiment(f"sup-gain-{name}", recipe, data, Grid(grid, 1 if smoke else 5), generation=2 * often)
