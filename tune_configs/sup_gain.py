@@ -20,8 +20,7 @@ def experiment(
     data: str = "digits", epochs: int = 60, base: str = "rigl", grid: Any = GRID, smoke: bool = False
 ) -> Experiment:
     """Base `rigl`: ever fewer weights replaced, a cosine; `paper`: half to the end, a rate in steps."""
-    name = PurePath(data).name
-    model, fast = ("resnet-20", FAST) if name == "cifar10" else ("lenet-300-100", {})
+    model, fast = ("resnet-20", FAST) if (name := PurePath(data).name) == "cifar10" else ("lenet-300-100", {})
     steps = (10 if smoke else epochs) * open_data(data).steps_per_epoch(128)
     phases, often = split(steps, 0.2, steps // 20), steps // 20
 
