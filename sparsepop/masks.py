@@ -28,8 +28,8 @@ def prunable_names(model: nn.Module) -> list[str]:
 
 
 def users(model: nn.Module, params: Iterable[nn.Parameter]) -> list[str]:
-    """Names of the weights of all layers that use one of the `params`, in forward order: also of layers that
-    borrow one, or are tied to it.
+    """Names of the weights of all layers that use one of the `params`: also of those that borrow one, or are
+    tied to it.
     """
     known = {id(param) for param in params}
     return [
