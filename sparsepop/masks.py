@@ -139,9 +139,9 @@ class Masks:
         """Whole numbers of weights to keep in the layers `names` alone, the same share of each, as all layers
         would have at `density`: all weights where it asks for more than there are, for tensors are shared.
         """
-        there = sum(p.numel() for p in self.owned.values())
-        share = min(1.0, density * self.total / there)
-        return allocate({name: self.shapes[name] for name in names}, share, "uniform")
+        shapes = self.shapes
+        share = min(1.0, density * self.total / sum(map(math.prod, shapes.values())))
+        return allocate({name: shapes[name] for name in names}, share, "uniform")
 
     def set(self, new: Mapping[str, Tensor], optimizer: torch.optim.Optimizer | None = None) -> None:
         """Take `new` as the masks of the layers it names; dropped and grown weights become zero, and so does

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -72,8 +72,9 @@ class Superpose(Method):
     def finish(self, member: Member, data: Batches) -> None:
         if self.phases.cycles == 0:
             return
-        missing = self._missing(member)
-        if not any(True for _ in self._alike(member)):
+        taken = {ticket.step for ticket in self._alike(member)}
+        missing = self._missing(taken)
+        if not taken:
             member.note("superpose", f"nothing to superpose{missing}", tickets=0.0)
             return
         scores = self._judge_tickets(member, data)
@@ -123,9 +124,8 @@ class Superpose(Method):
         names = member.model.state_dict().keys()
         return (ticket for ticket in self.tickets(member) if ticket.state.keys() == names)
 
-    def _missing(self, member: Member) -> str:
-        """In words, which tickets there should be and are not."""
-        taken = {ticket.step for ticket in self._alike(member)}
+    def _missing(self, taken: Collection[int]) -> str:
+        """In words, at which steps there should be tickets, beside those `taken`, and are none."""
         due = range(self.phases.before, self.phases.end + 1, self.phases.length)
         steps = ", ".join(str(step) for step in due if step not in taken)
         return f"; none of step {steps}, for the state of then had other cycles or modules" if steps else ""

@@ -404,13 +404,19 @@ def test_a_scheduler_sees_the_time_since_a_members_very_start(tmp_path: Path) ->
     assert seen[0][1] == seen[1][1]
 
 
-def test_tune_shows_a_last_result_twice(tmp_path: Path) -> None:
-    judge = Judge(asha(), Storage(str(tmp_path)), 0)
+def judged(folder: Path) -> tuple[Judge, Trial]:
+    """A judge that has seen one of two members' first result, and the trial of the other."""
+    judge = Judge(asha(), Storage(str(folder)), 0)
     judge.inner.set_search_properties("score", "max")
     one, two = (Trial("t", stub=True, config={"member": member}) for member in (0, 1))
     for trial in (one, two):
         judge.on_trial_add(None, trial)
     judge.on_trial_result(None, one, {"member": 0, **row(1, 0.9)})
+    return judge, two
+
+
+def test_tune_shows_a_last_result_twice(tmp_path: Path) -> None:
+    judge, two = judged(tmp_path)
     assert judge.on_trial_result(None, two, {"member": 1, **row(1, 0.8)}) == TrialScheduler.STOP
     assert judge.on_trial_result(None, two, {"member": 1, **row(1, 0.8)}) == TrialScheduler.CONTINUE
     assert "Iter 1.000: 0.85" in judge.debug_string()
@@ -421,12 +427,7 @@ def test_a_stop_that_storage_has_no_room_for_stands(tmp_path: Path, monkeypatch:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Storage, "write", full)
-    judge = Judge(asha(), Storage(str(tmp_path)), 0)
-    judge.inner.set_search_properties("score", "max")
-    one, two = (Trial("t", stub=True, config={"member": member}) for member in (0, 1))
-    for trial in (one, two):
-        judge.on_trial_add(None, trial)
-    judge.on_trial_result(None, one, {"member": 0, **row(1, 0.9)})
+    judge, two = judged(tmp_path)
     assert judge.on_trial_result(None, two, {"member": 1, **row(1, 0.8)}) == TrialScheduler.STOP
 
 
