@@ -13,28 +13,28 @@ from sparsepop.schedule import Cosine, Restarts
 
 OTHERS: dict[str, Any] = {"rigl": rigl, "gmp": gmp, "acdc": acdc, "one-shot": one_shot}
 RUNS = [("gap", "epochs"), *((name, budget) for name in OTHERS for budget in ("epochs", "flops"))]
-FAST: Any = {"precision": "bfloat16", "channels_last": True}
 GRID = {"density": [0.1, 0.05, 0.01], "run": RUNS}
+CIFAR: Any = ("resnet-20", 4, {"precision": "bfloat16", "channels_last": True})
 
 
-def experiment(data: str = "digits", epochs: int = 20, grid: Any = GRID, smoke: bool = False) -> Experiment:
+def experiment(
+    data: str = "digits", epochs: int = 20, model: str = "", grid: Any = GRID, smoke: bool = False
+) -> Experiment:
     """Budget `flops`: equal sums of alive weights over steps. --smoke: one seed, epochs of five steps."""
-    name, epoch = PurePath(data).name, 5 if smoke else open_data(data).steps_per_epoch(128)
-    model, parts, fast = ("resnet-20", 4, FAST) if name == "cifar10" else ("lenet-300-100", 3, {})
-    equal, tail = epochs * epoch, round(0.15 * epochs) * epoch
+    epoch, last = 5 if smoke else open_data(data).steps_per_epoch(128), round(0.15 * epochs)
+    usual, parts, fast = CIFAR if (name := PurePath(data).name) == "cifar10" else ("lenet-300-100", 3, {})
 
     def recipe(hp: dict[str, Any]) -> Recipe:
-        (method, budget), density, steps = hp["run"], hp["density"], equal
+        (method, budget), density, steps = hp["run"], hp["density"], epochs * epoch
         if method == "gap":
-            rate = Restarts(Cosine(0.1, 0.0, epoch), epoch, epochs - tail // epoch, Cosine(0.1, 0.0, tail))
-            methods = gap(density, steps, parts=parts, length=epoch, fine_tune=tail / steps)
-            return Recipe(model, steps, methods, SGD(rate, weight_decay=5e-4), **fast)
+            methods = gap(density, steps, parts=parts, length=epoch, fine_tune=last / epochs)
+            rate = Restarts(Cosine(0.1, 0.0, epoch), epoch, epochs - last, Cosine(0.1, 0.0, last * epoch))
+            return Recipe(model or usual, steps, methods, SGD(rate, weight_decay=5e-4), **fast)
         if budget == "flops":
-            plain = Recipe(model, steps, OTHERS[method](density, steps))
-            # what C-GaP's one dense partition of equal size costs, over what this method's schedule does
-            gap_cost = density + (1 - density) * (1 - tail / steps) / parts
-            steps = round(steps * gap_cost / mean(map(plain.density_at, range(steps))))
-        optimizer = SGD(Cosine(0.1, 0.0, steps), weight_decay=5e-4)
-        return Recipe(model, steps, OTHERS[method](density, steps), optimizer, **fast)
+            cost = density + (1 - density) * (1 - last / epochs) / parts  # C-GaP's, partitions of one size
+            plain = Recipe(model or usual, steps, OTHERS[method](density, steps))
+            steps = round(steps * cost / mean(map(plain.density_at, range(steps))))
+        methods = OTHERS[method](density, steps)
+        return Recipe(model or usual, steps, methods, SGD(Cosine(0.1, 0.0, steps), weight_decay=5e-4), **fast)
 
     return Experiment(f"gap-equal-{name}", recipe, data, Grid(grid, 1 if smoke else 3), generation=epoch)

@@ -10,7 +10,8 @@ from sparsepop.optim import SGD
 from sparsepop.recipe import Recipe
 from sparsepop.schedule import Cosine, Phases, Restarts, Warmup
 
-MODELS = {"mnist": "lenet-300-100", "cifar10": "resnet-20"}
+FAST: Any = {"precision": "bfloat16", "channels_last": True}
+NETWORKS: Any = {"mnist": ("lenet-300-100", {}), "cifar10": ("resnet-20", FAST)}
 
 
 def experiment(
@@ -19,22 +20,21 @@ def experiment(
     epochs: int = 4,
     parts: int = 4,
     rounds: int = 8,
+    around: tuple[int, int] = (4, 3),
+    model: str = "",
     smoke: bool = False,
 ) -> Experiment:
-    """Rounds of `epochs`, after four times as long of common sparse training, before three times as long of
-    fine-tuning; --smoke: two members, two rounds of five steps after as many."""
-    parts, rounds, warm = (2, 2, 1) if smoke else (parts, rounds, 4)
+    """Rounds of `epochs`; `around` them, in rounds: common sparse training, fine-tuning. --smoke: tiny."""
+    parts, rounds, around = (2, 2, (1, 3)) if smoke else (parts, rounds, around)
     length = 5 if smoke else epochs * open_data(data).steps_per_epoch(128)
-    phases = Phases.regular(length, rounds, warm * length)
-    steps, name = phases.end + 3 * length, PurePath(data).name
-
-    def falling(steps: int) -> Warmup:
-        return Warmup(Cosine(0.1, 0.0, steps), length // 4)
+    first, last = (length * share for share in around)
+    usual, fast = NETWORKS.get(name := PurePath(data).name, ("wrn-10-1", {}))
+    phases = Phases.regular(length, rounds, first)
 
     def recipe(hp: dict[str, Any]) -> Recipe:
-        rate = Restarts(falling(length), length, rounds, falling(3 * length))
-        rate = Restarts(falling(warm * length), warm * length, 1, rate)
+        once, cycle, tail = (Warmup(Cosine(0.1, 0.0, steps), length // 4) for steps in (first, length, last))
+        optimizer = SGD(Restarts(once, first, 1, Restarts(cycle, length, rounds, tail)), weight_decay=5e-4)
         methods = parallel_gap(density, phases, hp[PARTITION], parts=parts)
-        return Recipe(MODELS.get(name, "wrn-10-1"), steps, methods, SGD(rate, weight_decay=5e-4), clip=1.0)
+        return Recipe(model or usual, phases.end + last, methods, optimizer, clip=1.0, **fast)
 
     return Experiment(f"gap-parallel-{name}", recipe, data, PartitionParallel(parts), generation=length)
