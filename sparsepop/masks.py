@@ -131,6 +131,11 @@ class Masks:
     def density(self) -> float:
         return self.alive / self.total
 
+    @property
+    def all_alive(self) -> bool:
+        """Whether no weight is pruned."""
+        return not any(map(self.is_sparse, self.params))
+
     def allocate(self, density: float, distribution: str = "erk") -> dict[str, int]:
         """Whole numbers of weights to keep, by layer, that make up `density`; see `budgets.allocate`."""
         return allocate(self.shapes, density, distribution, self.total)

@@ -60,7 +60,7 @@ class Recipe:
         for method in self.methods:
             self._check_method(method)
         self._check_soft()
-        self._check_modules()
+        self._check_averages()
 
     def density_at(self, step: int) -> float:
         """The density promised after `step` steps: that of the last method that promises one, else 1."""
@@ -120,16 +120,23 @@ class Recipe:
                 name = type(method).__name__
                 raise ValueError(f"{name} needs masks that hold at {self.without_masks(needed)}")
 
-    def _check_modules(self) -> None:
-        """Networks of different modules have no average."""
+    def _check_averages(self) -> None:
+        """Networks of different modules have no average, and one that is not yet sparse would spoil it."""
         for method in self.methods:
-            needed = method.needs_modules_at()
-            if needed is None:
+            first = method.needs_modules_at()
+            if first is None:
                 continue
-            if late := [type(other).__name__ for other in self.methods if not other.plain_at(needed)]:
+            others = [other for other in self.methods if other is not method]
+            name = f"{type(method).__name__} averages networks from step {first} on"
+            if late := [other for other in others if not other.plain_at(first)]:
                 raise ValueError(
-                    f"{type(method).__name__} averages networks from step {needed} on, and {late[0]} still "
-                    "changes their modules after it: have it settle by then"
+                    f"{name}, and {type(late[0]).__name__} still changes their modules after it: have it "
+                    "settle by then"
+                )
+            if late := [other for other in others if other.settled_at() > first]:
+                raise ValueError(
+                    f"{name}, and {type(late[0]).__name__} reaches its density only at step "
+                    f"{late[0].settled_at()}: have it settle by then, or begin the cycles at that step"
                 )
 
 

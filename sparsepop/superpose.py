@@ -19,7 +19,7 @@ from sparsepop.storage import Storage
 if TYPE_CHECKING:
     from sparsepop.data import Data
     from sparsepop.ensemble import Relations, Setting
-    from sparsepop.tickets import DamagedTicket, Ticket, TicketStore
+    from sparsepop.tickets import Ticket, TicketStore
 
 BAD_INPUT = 2
 _WIDE = 10_000  # a pipe has no width to keep to: nothing is cut there
@@ -46,11 +46,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 when it worked, 2 with one line on stderr when it could not."""
     flags = _parser().parse_args(arguments)
     try:
+        _check_flags(flags)
         _run(flags)
     except (ValueError, OSError) as error:
-        print(f"sparsepop.superpose: {' '.join(str(error).split())}", file=sys.stderr)
+        _tell(" ".join(str(error).split()))
         return BAD_INPUT
     return 0
+
+
+def _tell(line: str) -> None:
+    print(f"sparsepop.superpose: {line}", file=sys.stderr)
+
+
+def _check_flags(flags: argparse.Namespace) -> None:
+    """ValueError for flags of which one would silently do nothing."""
+    if flags.tickets and (flags.members or flags.kind is not None):
+        other = "--members" if flags.members else f"--kind {flags.kind}"
+        raise ValueError(f"--tickets names the tickets itself, and {other} others: leave one of them out")
+    if flags.at is not None and flags.how != "interpolate":
+        raise ValueError(f"--at {flags.at:g} is a place between two tickets: give --how interpolate with it")
+    shaping = {"--density": flags.density is not None, "--scope": flags.scope is not None}
+    shaping["--no-recalibrate"] = flags.no_recalibrate
+    if flags.how == "vote" and (given := [name for name, is_given in shaping.items() if is_given]):
+        raise ValueError(
+            f"a vote makes no network that {given[0]} could shape: leave it out, or take another --how"
+        )
 
 
 def _run(flags: argparse.Namespace) -> None:
@@ -61,8 +81,7 @@ def _run(flags: argparse.Namespace) -> None:
     from sparsepop.tickets import TicketStore
 
     store = TicketStore.of_experiment(storage)
-    tickets = _finite(_chosen(store, flags))
-    beside = [store.read(store.find(prefix)) for prefix in flags.against]
+    tickets, beside = _chosen(store, flags)
     data, setting = _setting([*tickets, *beside], flags)
     # nothing is kept before all of it has worked
     relations = Relations(setting, flags.split, flags.lines)
@@ -71,10 +90,25 @@ def _run(flags: argparse.Namespace) -> None:
     rows = [_row(made, setting, flags) for made in (*alone, *combined)]
     for made, row in zip((*alone, *combined), rows, strict=True):
         if made.how not in ("single", "vote"):
-            store.write(made.runs[0])
+            store.write(_scored(made, row, data, flags.split))
         if made.how != "single" or flags.how == "all":
             _record(storage, made, row, data, flags)
     _show(storage, rows, combined, flags.split)
+
+
+def _chosen(store: TicketStore, flags: argparse.Namespace) -> tuple[list[Ticket], list[Ticket]]:
+    """The tickets that are combined, and those that are only judged beside them."""
+    from sparsepop.choice import KIND, by_name, finite, of_kind
+
+    against = by_name(store, flags.against)
+    if flags.tickets:
+        tickets = by_name(store, flags.tickets)
+    else:
+        besides = [ticket.id for ticket in against]
+        tickets = of_kind(store, flags.kind or KIND, flags.members or (), _tell, besides)
+    tickets = finite(tickets, _tell)
+    ids = {ticket.id for ticket in tickets}
+    return tickets, [ticket for ticket in against if ticket.id not in ids]
 
 
 def _check_device(device: str) -> None:
@@ -98,43 +132,6 @@ def _ways(tickets: Sequence[Ticket], setting: Setting, flags: argparse.Namespace
         return [flags.how]
     related = ["lineage"] if len(nearest(tickets, setting)) > 1 else []
     return [*_SUPERPOSED, *related, "vote"]
-
-
-def _chosen(store: TicketStore, flags: argparse.Namespace) -> list[Ticket]:
-    """The tickets named by id; else those of one kind, of the members named or of all, each network once
-    however many members came to it.
-    """
-    if flags.tickets:
-        return [store.read(store.find(prefix)) for prefix in flags.tickets]
-    # whose a damaged ticket is cannot be known: members that were named need not wait for it
-    damaged: list[DamagedTicket] | None = [] if flags.members else None
-    frame = store.frame(damaged, kind=flags.kind)
-    for error in damaged or []:
-        print(f"sparsepop.superpose: left out: {error}", file=sys.stderr)
-    if flags.members:
-        missing = sorted(set(flags.members) - set(frame["member"].dropna()))
-        if missing:
-            raise ValueError(f"no ticket of member {missing[0]} in {store.storage}: choose another member")
-        frame = frame[frame["member"].isin(flags.members)]
-    if frame.empty:
-        raise FileNotFoundError(
-            f"no tickets of kind {flags.kind!r} in {store.storage}: give the folder of a finished experiment"
-        )
-    return store.read_rows(frame.drop_duplicates("ticket"))
-
-
-def _finite(tickets: Sequence[Ticket]) -> list[Ticket]:
-    """Those that have not diverged: a single one would make every average and every vote NaN."""
-    kept = [ticket for ticket in tickets if ticket.finite]
-    if not kept:
-        raise ValueError(
-            f"all of the {len(tickets)} tickets have diverged: choose other members, or a --kind"
-        )
-    for ticket in tickets:
-        if not ticket.finite:
-            reason = "its training has diverged, for not all that it holds is finite"
-            print(f"sparsepop.superpose: left out: ticket {ticket.id[:8]}: {reason}", file=sys.stderr)
-    return kept
 
 
 def _setting(tickets: Sequence[Ticket], flags: argparse.Namespace) -> tuple[Data, Setting]:
@@ -166,7 +163,8 @@ def _made(how: str, tickets: Sequence[Ticket], relations: Relations, flags: argp
     if how == "vote":
         made = _voted(tickets)
     else:
-        options = {"density": flags.density, "scope": flags.scope, "at": flags.at}
+        place = 0.5 if flags.at is None else flags.at
+        options = {"density": flags.density, "scope": flags.scope or "global", "at": place}
         found = combine(tickets, relations.setting, how, recalibrate=not flags.no_recalibrate, **options)
         used = [ticket for ticket in tickets if ticket.id in found.ticket.provenance.parents]
         stages = ("union_density", "unpruned", "pruned", "recalibrated")
@@ -192,6 +190,18 @@ def _row(made: Outcome, setting: Setting, flags: argparse.Namespace) -> dict[str
     known = {"network": name, "density": cost.alive / cost.prunable, "alive": cost.alive}
     known |= {"prunable": cost.prunable, "inference_flops": cost.inference_flops}
     return {**known, **asdict(quality), "disagreement": made.numbers.get("disagreement", 0.0)}
+
+
+def _scored(made: Outcome, row: Mapping[str, Any], data: Data, split: str) -> Ticket:
+    """The new ticket with what it scored in its provenance."""
+    (ticket,) = made.runs
+    source = ticket.provenance
+    if source.data != data.name:
+        # on other data than its own it has another score
+        return ticket
+    known = {"validation_accuracy": made.numbers["recalibrated"]}
+    known |= {f"{split}_accuracy": row["accuracy"], f"{split}_loss": row["nll"]}
+    return replace(ticket, provenance=replace(source, metrics=known))
 
 
 def _record(
@@ -239,13 +249,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--members", nargs="+", type=int, metavar="N", help="those of these members alone")
     parser.add_argument(
         "--kind",
-        default="member",
         help="cheap: those inside members that ran Sup-tickets; early: those taken in mid-training "
         "(default: member, those of finished members)",
     )
-    parser.add_argument("--at", type=float, default=0.5, help="0: the first, 1: the second (default: 0.5)")
+    parser.add_argument("--at", type=float, help="0: the first, 1: the second (default: 0.5)")
     parser.add_argument(
-        "--against", nargs="+", default=[], metavar="ID", help="judge these beside them: a denser one, say"
+        "--against",
+        nargs="+",
+        default=[],
+        metavar="[EXPERIMENT:]ID",
+        help="judge these beside them, combined with none: a denser one, say, of another experiment or store",
     )
     parser.add_argument("--data", help="a data set's name or folder, where the tickets' own is not found")
     parser.add_argument(
@@ -255,7 +268,7 @@ def _parser() -> argparse.ArgumentParser:
         help="default: test; on validation no temperature is fitted, which takes a split of its own",
     )
     parser.add_argument("--density", type=float, help="of the new ticket (default: that of the tickets)")
-    parser.add_argument("--scope", choices=("global", "layer"), default="global", help="default: global")
+    parser.add_argument("--scope", choices=("global", "layer"), help="default: global")
     parser.add_argument("--no-recalibrate", action="store_true", help="leave BatchNorm's statistics averaged")
     parser.add_argument("--lines", action="store_true", help="also the loss between consecutive tickets")
     parser.add_argument("--device", default="cpu", help="default: cpu")

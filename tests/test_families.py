@@ -19,6 +19,8 @@ from sparsepop.results import leaderboard, read
 from sparsepop.storage import Storage
 from tests.populations import write_family, write_grid
 from tests.real import DENSITY, RUNS, STEPS, write_methods
+from tests.test_population.rounds import maker, parallel
+from tests.test_population.worlds import World
 
 PUBLISHED = Path(__file__).resolve().parents[1] / "analysis" / "published.csv"
 TABLES = ("reports", "layers", "events")
@@ -81,7 +83,10 @@ OF_MEMBERS: dict[str, tuple[Callable[[pd.DataFrame, int], Figure], str, str]] = 
 
 @pytest.fixture(scope="module")
 def all_figures(
-    tables: dict[str, pd.DataFrame], seeds: pd.DataFrame, family: figures.Population
+    tables: dict[str, pd.DataFrame],
+    seeds: pd.DataFrame,
+    family: figures.Population,
+    merges: pd.DataFrame,
 ) -> dict[str, Figure]:
     published = figures.read_published(PUBLISHED).head(3)
     return {
@@ -97,6 +102,7 @@ def all_figures(
         "line": figures.loss_line(LINE),
         "calibration": figures.calibration(ENSEMBLES),
         "reliability": figures.reliability(BINS),
+        "rounds": figures.rounds(merges),
     }
 
 
@@ -227,6 +233,15 @@ def test_beta_fades_and_gradients_flow(tables: dict[str, pd.DataFrame]) -> None:
     assert [line.get_label() for line in below.get_lines()] == ["stage 1", "stage 3", "stage 5"]
 
 
+def test_votes_without_a_best_temperature_are_shown_as_they_are() -> None:
+    """All of validation was right, or the vote was judged on it."""
+    figure = figures.calibration(ENSEMBLES.assign(numbers=[{"scaled_nll": float("nan")}]))
+    plain, scaled = (bars.patches[0] for bars in figure.axes[0].containers)
+    assert plain.get_width() == pytest.approx(10.0)
+    assert np.isnan(scaled.get_width())
+    figure.draw_without_rendering()
+
+
 def test_superposition_shows_tickets_then_their_average(tables: dict[str, pd.DataFrame]) -> None:
     figure = figures.superposition(tables["events"], RUNS.index("sup-tickets"))
     noted = tables["events"].query("kind == 'ticket'")["numbers"]
@@ -238,13 +253,49 @@ def test_superposition_shows_tickets_then_their_average(tables: dict[str, pd.Dat
 
 def test_the_schedule_shows_what_was_reported(tables: dict[str, pd.DataFrame]) -> None:
     figure, rows = figures.schedule(tables["reports"], 4), tables["reports"].query("member == 4")
-    density, rate, phase = figure.axes
+    density, rate, phase, explored = figure.axes
     for axes, column in ((density, "density"), (rate, "lr")):
         (line,) = axes.get_lines()
         assert np.allclose(np.asarray(line.get_ydata(), dtype=float), rows[column])
     (line,) = phase.get_lines()
     assert line.get_ydata().tolist() == [numbers["phase"] for numbers in rows["numbers"]]  # type: ignore[union-attr]
-    assert len(figures.schedule(tables["reports"], 1).axes) == 2  # RigL counts no phase
+    (line,) = explored.get_lines()
+    assert line.get_ydata().tolist() == [numbers["explored"] for numbers in rows["numbers"]]  # type: ignore[union-attr]
+    assert len(figures.schedule(tables["reports"], 1).axes) == 2  # RigL counts neither
+
+
+@pytest.fixture(scope="module")
+def merges(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    """The events of two rounds of parallel grow-and-prune by two members."""
+    storage = Storage(str(tmp_path_factory.mktemp("families") / "rounds"))
+    assert not World(parallel(maker("lenet-300-100")), storage).run().errors
+    return read(storage, "events")
+
+
+def test_rounds_show_members_what_was_combined_and_what_is_left(merges: pd.DataFrame) -> None:
+    figure, told = figures.rounds(merges), merges.query("kind == 'merge' and member == 0")
+    for label, name in (("members", "members"), ("combined", "dense"), ("pruned back", "merged")):
+        assert drawn(figure, label) == [
+            (step, n[name]) for step, n in zip(told["step"], told["numbers"], strict=True)
+        ]
+    wanted = [(float(s), n["changed"]) for s, n in zip(told["step"], told["numbers"], strict=True)]
+    assert np.allclose(drawn(figure, "masks", 1), wanted)
+    every = merges.query("kind == 'merge'").groupby("step")["numbers"]
+    for label, name in (("up, by all", "bytes_up"), ("down, to all", "bytes_down")):
+        wanted = [(float(step), sum(n[name] for n in rows) / 1e6) for step, rows in every]
+        assert np.allclose(drawn(figure, label, 2), wanted)
+    with pytest.raises(figures.MissingRows, match="merged or superposed"):
+        figures.rounds(merges[merges["kind"] == "grow"])
+
+
+def test_superpositions_are_rounds_too() -> None:
+    numbers = {"round_end": 4.0, "members": 0.5, "unpruned": 0.7, "recalibrated": 0.6, "bytes_up": 2e6}
+    row = {"member": 0, "kind": "superpose", "step": 4, "overlap": 0.75, "numbers": numbers}
+    figure = figures.rounds(pd.DataFrame([row, row | {"member": 1}]))
+    assert drawn(figure, "combined") == [(4, 0.7)]
+    assert drawn(figure, "pruned back") == [(4, 0.6)]
+    assert drawn(figure, "masks", 1) == [(4, 0.25)]
+    assert drawn(figure, "up, by all", 2) == [(4, 4.0)]
 
 
 def test_the_family_tree_leads_from_donors_to_receivers(family: figures.Population) -> None:

@@ -32,7 +32,7 @@ LAYERS: list[set[str]] = [
     {"recipe"},
     {"member"},
     {"train", "tickets"},
-    {"merge", "ensemble"},
+    {"merge", "ensemble", "choice"},
     {"superpose"},
     {"population"},
     {"run"},
@@ -40,7 +40,7 @@ LAYERS: list[set[str]] = [
 LEVELS = {unit: level for level, units in enumerate(LAYERS) for unit in units}
 STDLIB_ONLY = {"search", "schedule", "seeds", "space", "budgets", "describe", "experiment", "config"}
 FIRST_WITH_TORCH, FIRST_WITH_RAY = LEVELS["kinds"], LEVELS["population"]
-ALSO = {"tickets": {"pandas"}, "ensemble": {"pandas"}, "superpose": {"pandas", "rich"}}
+ALSO = {"tickets": {"pandas"}, "ensemble": {"pandas"}, "choice": {"pandas"}, "superpose": {"pandas", "rich"}}
 PURE = {
     "population.messages",
     "population.needs",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -20,7 +21,9 @@ from sparsepop.member import Member, State
 from sparsepop.merge import (
     Round,
     end_round,
+    join,
     merged_parcel,
+    old_parcel,
     owners_of,
     pack,
     parcel,
@@ -39,9 +42,9 @@ from sparsepop.methods import (
     ShareWeights,
     static,
 )
-from sparsepop.models import build
+from sparsepop.models import Model, build
 from sparsepop.optim import SGD, AdamW
-from sparsepop.outputs import Score
+from sparsepop.outputs import Score, evaluate, own_part
 from sparsepop.recipe import Recipe
 from sparsepop.schedule import Linear, Phases
 from sparsepop.train import train
@@ -56,7 +59,7 @@ def recipes(
     length: int = 2,
     rounds: int = 2,
     begin: int = 0,
-    model: str = WRN,
+    model: Model = WRN,
     fresh: bool = True,
     **more: Any,
 ) -> list[Recipe]:
@@ -101,6 +104,41 @@ def test_every_parameter_and_buffer_has_one_owner(model: str) -> None:
     owners = owners_of(network, groups)
     assert set(owners) == set(network.state_dict())
     assert all(owners[name] == number for number, group in enumerate(groups) for name in group)
+
+
+class Twice(nn.Module):
+    """A network whose layers each stand under two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        size, classes = math.prod(TASK.shape), TASK.classes
+        self.first, self.second, self.third = nn.Linear(size, 16), nn.Linear(16, 16), nn.Linear(16, classes)
+        self.net = nn.Sequential(nn.Flatten(), self.first, nn.ReLU(), self.second, nn.ReLU(), self.third)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return cast(Tensor, self.net(images))
+
+
+def twice(task: Any) -> nn.Module:
+    return Twice()
+
+
+def test_a_layer_of_two_names_has_one_owner() -> None:
+    members = recipes(model=twice)
+    states = {own: marked(state, 2.0**own) for own, state in after_a_round(members).items()}
+    joined = gather(members[0], TASK, states).model.state_dict()
+    for own, names in enumerate((("first", "net.1"), ("second", "net.3"), ("third", "net.5"))):
+        for name in names:
+            assert set(joined[f"{name}.weight"].flatten().tolist()) == {2.0**own}
+            assert set(joined[f"{name}.bias"].tolist()) == {2.0**own}
+
+
+def test_what_two_members_send_is_refused() -> None:
+    states = after_a_round(recipes())
+    owners = {name: 0 for name in states[0]["model"]}
+    parts = {own: part_of(state, owners, 0) for own, state in states.items()}
+    with pytest.raises(ValueError, match=r"conv1.weight came from 3 members"):
+        join(parts)
 
 
 def test_norms_and_biases_go_with_their_layer() -> None:
@@ -299,7 +337,7 @@ def test_parcels_lose_nothing_that_the_next_round_needs(fresh: bool, optimizer: 
     states = after_a_round(members)
     sent = {own: parcel(Member.restore(members[own], 0, TASK, state)) for own, state in states.items()}
     whole = gather(members[0], TASK, states)
-    together, _ = end_round(members[0], TASK, sent, [0.0], Toy())
+    together, _ = end_round(members[0], TASK, sent, [0.0], Toy(), sent.__getitem__)
     whole.recipe.methods[0].conclude(whole)  # type: ignore[attr-defined]
     received = Member.restore(members[0], 0, TASK, unpack(merged_parcel(together)))
     for each in (together, received):
@@ -383,7 +421,9 @@ def test_the_simulations_flops_are_those_of_all_members() -> None:
     assert member.train_flops == 3 * 2 * BATCH * (2 * 8860 + 2 * one_round)
     extra, _ = simulate(recipes(begin=2), [0, 1, 2], TASK, Toy(), batches=3)
     plain, _ = simulate(recipes(begin=2), [0, 1, 2], TASK, Toy())
-    assert extra.train_flops == pytest.approx(plain.train_flops + 2 * 3 * BATCH * extra.forward_flops)
+    # statistics are taken before and after the pruning, at the end of each of two rounds
+    images, dense = 2 * 3 * BATCH, Member.build(Recipe(WRN, 1), 0, TASK).forward_flops
+    assert extra.train_flops == pytest.approx(plain.train_flops + images * (dense + extra.forward_flops))
 
 
 def test_a_member_that_was_cut_off_in_a_round_changes_nothing() -> None:
@@ -410,6 +450,41 @@ def test_a_member_that_was_cut_off_in_a_round_changes_nothing() -> None:
     assert_same(round_of(1), round_of(None))
 
 
+@pytest.mark.parametrize("lost", [0, 1])
+def test_the_partition_of_a_member_that_diverged_stays_as_it_was(lost: int) -> None:
+    """A single one would otherwise make everybody's network NaN."""
+    members = recipes()
+    start, states = Member.build(members[0], 0, TASK).state(), after_a_round(members)
+    weights = states[lost]["model"]
+    ruined = {name: value * math.nan for name, value in weights.items() if value.is_floating_point()}
+    states[lost] = {**states[lost], "model": {**weights, **ruined}}
+    sent = {own: parcel(Member.restore(members[own], 0, TASK, state)) for own, state in states.items()}
+
+    def old(part: int) -> State:
+        return old_parcel(members[part], TASK, start, 2)
+
+    merged, ended = end_round(members[0], TASK, sent, [0.0] * 3, Toy(), old, batches=2)
+    assert (ended.diverged, ended.numbers()["diverged"]) == ((lost,), 1.0)
+    assert math.isfinite(ended.merged.loss)
+    assert unpack(old(lost))["reported"] == 2  # else the next report divides its losses by too many steps
+    assert merged.masks.counts == merged.masks.allocate(0.1, "uniform")
+    for part, names in enumerate(Partition(3).groups(merged.masks.shapes)):
+        came_from = start if part == lost else states[part]
+        for name in names:
+            mask = merged.masks.tensors[name]
+            assert torch.equal(merged.model.state_dict()[name][mask], came_from["model"][name][mask])
+
+
+def test_the_combined_network_is_scored_with_statistics_of_its_own() -> None:
+    members = recipes()
+    states = after_a_round(members)
+    expected = gather(members[0], TASK, states)
+    recalibrate_member(expected, Toy(), 2)
+    sent = {own: parcel(Member.restore(recipe, 0, TASK, states[own])) for own, recipe in enumerate(members)}
+    _, ended = end_round(members[0], TASK, sent, [0.0] * 3, Toy(), sent.__getitem__, batches=2)
+    assert ended.dense == evaluate(expected, own_part(expected, Toy(), "validation"))
+
+
 def test_a_collapse_is_told() -> None:
     members = (0.95, 0.85)
     usual: dict[str, Any] = {
@@ -423,6 +498,7 @@ def test_a_collapse_is_told() -> None:
     }
     assert Round(merged=Score(2.0, 0.79), **usual).collapsed
     assert not Round(merged=Score(2.0, 0.81), **usual).collapsed
+    assert Round(merged=Score(math.nan, 0.9), **usual).collapsed
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,9 @@ def test_a_new_ticket_and_its_row(finished: Storage, capsys: pytest.CaptureFixtu
     assert sorted(ticket.provenance.parents) == sorted(row["tickets"])
     assert set(row["tickets"]) <= set(parents["ticket"])
     assert (row["alive"], row["prunable"]) == (ticket.alive, ticket.total) == (5020, 50200)
+    scored = {"validation_accuracy": row["numbers"]["recalibrated"]}
+    scored |= {"test_accuracy": row["accuracy"], "test_loss": row["nll"]}
+    assert ticket.provenance.metrics == scored
     assert 0 < row["accuracy"] <= 1
     if how == "lineage":
         assert 1 < len(row["tickets"]) <= 3
@@ -163,16 +166,69 @@ def test_tickets_by_the_beginnings_of_their_ids(finished: Storage) -> None:
     assert (row["tickets"], row["alive"]) == (ids, 2510)
 
 
+def test_a_denser_ticket_of_another_experiment_is_judged_beside_them(
+    tmp_path: Path, finished: Storage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, other = TicketStore.of_experiment(finished), TicketStore.of_experiment(Storage(str(tmp_path)))
+    ids = source.frame(kind="member")["ticket"].tolist()
+    denser = other.write(superposed(source, ids, density=0.102))
+    assert denser not in source.ids()
+    for place in (tmp_path, tmp_path / "tickets-store"):
+        assert call(finished, "--how", "all", "--against", f"{place}:{denser[:8]}") == 0
+        assert denser[:8] in capsys.readouterr().out
+    singles = read(finished, "ensembles").query("kind == 'single'").set_index("ensemble")
+    assert singles.loc[denser, "alive"].max() == round(0.102 * 50200)
+    combined = read(finished, "ensembles").query("kind != 'single'")
+    assert not any(denser in tickets for tickets in combined["tickets"])
+
+
+def test_a_denser_ticket_beside_others_of_its_store_is_no_part_of_them(
+    tmp_path: Path, finished: Storage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, source = TicketStore.of_experiment(Storage(str(tmp_path))), TicketStore.of_experiment(finished)
+    ids = source.frame(kind="member")["ticket"].tolist()
+    for each in ids:
+        store.write(source.read(each))
+    more = superposed(source, ids, density=0.102)
+    denser = store.write(replace(more, provenance=replace(more.provenance, kind="member", member=9)))
+    assert call(Storage(str(tmp_path)), "--how", "uniform") == superpose.BAD_INPUT
+    assert "tickets of different density" in capsys.readouterr().err
+    assert call(Storage(str(tmp_path)), "--how", "uniform", "--against", denser) == 0
+    assert sorted(read(Storage(str(tmp_path)), "ensembles").iloc[-1]["tickets"]) == sorted(ids)
+    lone = Storage(str(tmp_path / "lone"))
+    TicketStore.of_experiment(lone).write(store.read(denser))
+    assert call(lone, "--against", denser) == superpose.BAD_INPUT
+    assert "is left beside those of --against" in capsys.readouterr().err
+
+
+def test_another_data_sets_scores_are_not_kept_with_a_ticket(tmp_path: Path, finished: Storage) -> None:
+    store, source = TicketStore.of_experiment(Storage(str(tmp_path))), TicketStore.of_experiment(finished)
+    ids = [store.write(source.read(each)) for each in source.frame(kind="member")["ticket"]]
+    for split, count in (("train", 40), ("test", 10)):
+        write_folders(tmp_path / "tens", split, pictures(count, 8, 8, 1), classes=open_data("digits").classes)
+    flags = ("--no-recalibrate", "--tickets", *ids, "--data", str(tmp_path / "tens"))
+    assert call(Storage(str(tmp_path)), *flags) == 0
+    made = read(Storage(str(tmp_path)), "ensembles").iloc[-1]["ensemble"]
+    assert store.read(made).provenance.metrics == {}
+
+
 def test_cheap_tickets_of_a_member_that_ran_cycles(tmp_path: Path) -> None:
     storage = ended(cycles(0.05), tmp_path)
     frame = TicketStore.of_experiment(storage).frame(kind="cheap")
     assert frame["step"].tolist() == [16, 24, 32]
+    (whole,) = TicketStore.of_experiment(storage).frame(kind="member").to_dict("records")
+    for name in ("dense_flops", "others"):
+        assert frame[name].tolist() == [whole[name]] * 3
+    told = read(storage, "events").query("kind == 'ticket'")["numbers"]
+    assert frame["validation_accuracy"].tolist() == [numbers["accuracy"] for numbers in told]
+    assert frame["train_flops"].is_monotonic_increasing
+    assert frame["inference_flops"].notna().all()
     assert call(storage, "--kind", "cheap", "--members", "0", "--no-recalibrate") == 0
     row = read(storage, "ensembles").iloc[-1]
     own = TicketStore.of_experiment(storage).frame(kind="member")["ticket"].tolist()
     assert [row["ensemble"]] == own  # what the member itself has become
     events = read(storage, "events")
-    assert events["kind"].tolist() == ["ticket"] * 3 + ["superpose"]
+    assert events["kind"].tolist() == ["ticket"] * 3 + ["average"] * 3 + ["superpose"]
 
 
 def test_members_that_share_a_cheap_ticket_both_own_it(tmp_path: Path) -> None:
@@ -196,7 +252,18 @@ def test_members_that_share_a_cheap_ticket_both_own_it(tmp_path: Path) -> None:
     [
         (["--members", "7"], "no ticket of member 7"),
         (["--tickets", "zz"], "no ticket begins with 'zz'"),
+        (["--members", "7"], "choose among the members 0, 1, 2, or another --kind"),
+        (["--kind", "early", "--members", "0"], "no tickets of kind 'early'"),
+        (["--kind", "bogus"], "its kinds are "),
         (["--kind", "cheap"], "no tickets of kind 'cheap'"),
+        (["--tickets", "zz", "--members", "0"], "--tickets names the tickets itself, and --members others"),
+        (["--tickets", "zz", "--kind", "member"], "and --kind member others"),
+        (["--at", "0.5"], "give --how interpolate with it"),
+        (["--how", "all", "--at", "0.5"], "give --how interpolate with it"),
+        (["--how", "vote", "--density", "0.05"], "no network that --density could shape"),
+        (["--how", "vote", "--scope", "global"], "no network that --scope could shape"),
+        (["--how", "vote", "--no-recalibrate"], "no network that --no-recalibrate could shape"),
+        (["--against", "absent:zz"], "absent/tickets-store: give more"),
         (["--how", "soup"], "share one mask"),
         (["--how", "interpolate"], "a line joins 2 tickets"),
         (["--how", "all", "--against", "zz"], "no ticket begins with 'zz'"),
@@ -235,9 +302,15 @@ def test_the_store_is_listed_as_often_for_many_tickets_as_for_one(
         return names(self, folder)
 
     monkeypatch.setattr(Storage, "names", counted)
-    found = superpose._chosen(store, superpose._parser().parse_args([str(tmp_path)]))
+    found, _ = superpose._chosen(store, superpose._parser().parse_args([str(tmp_path)]))
     assert [ticket.provenance.member for ticket in found] == list(range(count))
     assert len(listings) == 3
+
+
+def test_a_ticket_named_twice_is_refused(finished: Storage, capsys: pytest.CaptureFixture[str]) -> None:
+    ids = TicketStore.of_experiment(finished).frame(kind="member")["ticket"].tolist()
+    assert call(finished, "--tickets", *ids, ids[0][:12]) == superpose.BAD_INPUT
+    assert f"ticket {ids[0][:8]} is named twice" in capsys.readouterr().err
 
 
 def test_a_place_without_tickets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,7 @@ SPACE: Space = {
 
 
 def experiment(data: str = "digits", epochs: int = 40, smoke: bool = False) -> Experiment:
-    """Eight members of 40 epochs, the last six of them fine-tuning; --smoke: two members of 20 steps."""
+    """Eight members of 40 epochs, the last six to eight fine-tuning; --smoke: two members of 20 steps."""
     epoch = 1 if smoke else open_data(data).steps_per_epoch(128)
     steps = 20 if smoke else epochs * epoch
 
@@ -32,4 +32,4 @@ def experiment(data: str = "digits", epochs: int = 40, smoke: bool = False) -> E
         return Recipe("wrn-10-1", steps, methods, SGD(rate, weight_decay=5e-4), clip=1.0)
 
     search = Sampled(SPACE, members=2 if smoke else 8)
-    return Experiment(f"gap-{PurePath(data).name}", recipe, data, search, generation=max(1, steps // 10))
+    return Experiment(f"gap-{PurePath(data).name}", recipe, data, search, generation=epoch)

@@ -30,10 +30,10 @@ def experiment(
             methods = gap(density, steps, parts=parts, length=epoch, fine_tune=last / epochs)
             rate = Restarts(Cosine(0.1, 0.0, epoch), epoch, epochs - last, Cosine(0.1, 0.0, last * epoch))
             return Recipe(model or usual, steps, methods, SGD(rate, weight_decay=5e-4), **fast)
-        if budget == "flops":
-            cost = density + (1 - density) * (1 - last / epochs) / parts  # C-GaP's, partitions of one size
+        spent = steps * (density + (1 - density) * (1 - last / epochs) / parts)  # C-GaP's; equal partitions
+        for _ in range(5 if budget == "flops" else 0):  # a timetable is not quite in proportion to its run
             plain = Recipe(model or usual, steps, OTHERS[method](density, steps))
-            steps = round(steps * cost / mean(map(plain.density_at, range(steps))))
+            steps = round(spent / mean(map(plain.density_at, range(steps))))
         methods = OTHERS[method](density, steps)
         return Recipe(model or usual, steps, methods, SGD(Cosine(0.1, 0.0, steps), weight_decay=5e-4), **fast)
 

@@ -11,24 +11,24 @@ from sparsepop.recipe import Recipe
 from sparsepop.schedule import Cosine, Phases, Restarts, Warmup
 
 FAST: Any = {"precision": "bfloat16", "channels_last": True}
-NETWORKS: Any = {"mnist": ("lenet-300-100", {}), "cifar10": ("resnet-20", FAST)}
+NETWORKS: Any = {"mnist": ("lenet-300-100", 3, {}), "cifar10": ("resnet-20", 4, FAST)}  # and partitions
 
 
 def experiment(
     data: str = "digits",
     density: float = 0.05,
     epochs: int = 4,
-    parts: int = 4,
+    parts: int = 0,
     rounds: int = 8,
     around: tuple[int, int] = (4, 3),
     model: str = "",
     smoke: bool = False,
 ) -> Experiment:
     """Rounds of `epochs`; `around` them, in rounds: common sparse training, fine-tuning. --smoke: tiny."""
-    parts, rounds, around = (2, 2, (1, 3)) if smoke else (parts, rounds, around)
+    usual, cuts, fast = NETWORKS.get(name := PurePath(data).name, ("wrn-10-1", 4, {}))
+    parts, rounds, around = (2, 2, (1, 3)) if smoke else (parts or cuts, rounds, around)
     length = 5 if smoke else epochs * open_data(data).steps_per_epoch(128)
     first, last = (length * share for share in around)
-    usual, fast = NETWORKS.get(name := PurePath(data).name, ("wrn-10-1", {}))
     phases = Phases.regular(length, rounds, first)
 
     def recipe(hp: dict[str, Any]) -> Recipe:

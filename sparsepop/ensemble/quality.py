@@ -23,7 +23,8 @@ Outputs = tuple[Tensor, Tensor]
 @dataclass(frozen=True)
 class Quality:
     """accuracy (0..1); nll: mean negative log-likelihood (nats); calibration_error: ECE; scaled_*: the same
-    after the logits were divided by `temperature`, which was fitted on other data. NaN where there is none.
+    after the logits were divided by `temperature`, which was fitted on other data. NaN where there is none,
+    be it that those data have no best temperature (`fit_temperature`).
     """
 
     accuracy: float
@@ -74,7 +75,9 @@ def bins_of(logits: Tensor, labels: Tensor, bins: int = BINS) -> list[tuple[floa
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     """The temperature by which logits must be divided for the least negative log-likelihood (Guo et al. 2017,
-    section 4.2), within [e^-8, e^8]; NaN without data.
+    section 4.2), within [e^-8, e^8]. NaN where no temperature there is the best: without data, and where the
+    loss falls all the way to either end, as it does for answers that are all right (any lower temperature is
+    better) or no better than chance (any higher one).
 
     The loss is convex in b = 1 / T with the derivative E_p[logit] - logit_label, whose root is bisected.
     """
@@ -82,11 +85,17 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
         return math.nan
     logits = logits.double()
     true = logits.gather(1, labels[:, None]).mean()
+
+    def rises(log: float) -> bool:
+        """Whether the loss rises with b at b = e^log."""
+        return bool(((math.exp(log) * logits).softmax(1) * logits).sum(1).mean() > true)
+
     low, high = -_LOG_RANGE, _LOG_RANGE
+    if rises(low) or not rises(high):
+        return math.nan
     for _ in range(_HALVINGS):
         middle = 0.5 * (low + high)
-        expected = ((math.exp(middle) * logits).softmax(1) * logits).sum(1).mean()
-        low, high = (low, middle) if expected > true else (middle, high)
+        low, high = (low, middle) if rises(middle) else (middle, high)
     return math.exp(-0.5 * (low + high))
 
 

@@ -9,6 +9,7 @@ from sparsepop.ensemble.kin import common_step
 from sparsepop.ensemble.lines import barrier, line
 from sparsepop.ensemble.quality import disagreement
 from sparsepop.ensemble.setting import Setting
+from sparsepop.ensemble.soups import are_alike
 from sparsepop.overlaps import overlap
 from sparsepop.tickets import Ticket
 
@@ -25,15 +26,15 @@ class Relations:
         self._overlaps: dict[tuple[str, str], float] = {}
 
     def of(self, tickets: Sequence[Ticket]) -> dict[str, float]:
-        """Disagreement and overlap of all pairs, the highest barrier between consecutive ones (where `lines`
-        are asked for), and the step up to which all were one network.
+        """Disagreement of all pairs, the step up to which all were one network, and, where they have an
+        average, the overlap of all pairs and the highest barrier between consecutive ones (if `lines` are
+        asked for).
         """
         numbers = {"disagreement": disagreement([self.setting.outputs(t, self.split)[0] for t in tickets])}
         if len(tickets) > 1 and all(ticket.provenance.lineage for ticket in tickets):
             pairs = combinations((ticket.provenance for ticket in tickets), 2)
             numbers["common_step"] = float(min(common_step(*pair) for pair in pairs))
-        alike = len({(ticket.model, ticket.shape, ticket.classes) for ticket in tickets}) == 1
-        if alike and len(tickets) > 1:
+        if len(tickets) > 1 and are_alike(tickets):
             overlaps = [self._overlap(*pair) for pair in combinations(tickets, 2)]
             numbers["overlap"] = sum(overlaps) / len(overlaps)
             if self.lines:

@@ -82,12 +82,15 @@ def greedy(
     chosen: list[Ticket] = []
     best: Superposed | None = None
     for ticket in sorted(tickets, key=setting.accuracy, reverse=True):
+        reachable = _reachable([*chosen, ticket], density)
+        # a ticket alone has statistics of its own, unless it is pruned further
+        changed = bool(chosen) or (reachable is not None and round(reachable * ticket.total) < ticket.alive)
         tried = superpose(
             [*chosen, ticket],
             setting,
-            density=_reachable([*chosen, ticket], density),
+            density=reachable,
             scope=scope,
-            recalibrate=recalibrate and bool(chosen),
+            recalibrate=recalibrate and changed,
             how="greedy",
         )
         if best is None or tried.recalibrated > best.recalibrated:
@@ -106,16 +109,32 @@ def same_mask(tickets: Sequence[Ticket]) -> bool:
 
 
 def check_alike(tickets: Sequence[Ticket]) -> None:
-    """ValueError unless there are tickets, and all are of one network."""
+    """ValueError, naming what differs, unless there are tickets, and all are of one network."""
     if not tickets:
         raise ValueError("no ticket to superpose: give at least one")
-    kinds = {
-        (ticket.model, ticket.shape, ticket.classes, tuple(ticket.masks), tuple(ticket.shared.items()))
-        for ticket in tickets
-    }
-    if len(kinds) > 1:
-        names = ", ".join(sorted(f"{model} {shape}" for model, shape, *_ in kinds))
-        raise ValueError(f"tickets of different networks have no average ({names}): choose those of one")
+    for ticket in tickets[1:]:
+        if difference := _difference(tickets[0], ticket):
+            raise ValueError(
+                f"tickets of different networks have no average ({tickets[0].id[:8]} and {ticket.id[:8]}: "
+                f"{difference}): choose those of one"
+            )
+
+
+def are_alike(tickets: Sequence[Ticket]) -> bool:
+    """Whether all are of one network, so that they have an average."""
+    return not any(_difference(tickets[0], ticket) for ticket in tickets[1:])
+
+
+def _difference(one: Ticket, other: Ticket) -> str:
+    """What sets the networks of two tickets apart, in words; none where they have an average."""
+    first, second = (f"{each.model} {each.shape}, {each.classes} classes" for each in (one, other))
+    if first != second:
+        return f"{first}; {second}"
+    if odd := sorted(dict(one.shared).items() ^ dict(other.shared).items()):
+        return f"{odd[0][0]} is shared in one alone, or with another layer"
+    if odd_names := sorted(one.masks.keys() ^ other.masks.keys()):
+        return f"{odd_names[0]} is kept dense in one alone"
+    return ""
 
 
 def _counted(tickets: Sequence[Ticket], weights: Sequence[float] | None) -> tuple[list[Ticket], list[float]]:

@@ -12,6 +12,7 @@ from sparsepop.figures.layers import coefficients, gradients, remaining, thresho
 from sparsepop.figures.methods import gap_schedule, superposition
 from sparsepop.figures.population import family_tree, population, trajectories
 from sparsepop.figures.published import like, read_published
+from sparsepop.figures.rounds import rounds
 from sparsepop.figures.runs import load_all, load_runs
 from sparsepop.figures.style import encode
 from sparsepop.figures.tickets import calibration, loss_line, overlap_matrix, reliability
@@ -46,6 +47,7 @@ __all__ = [
     "read_published",
     "reliability",
     "remaining",
+    "rounds",
     "schedule",
     "superposition",
     "thresholds",

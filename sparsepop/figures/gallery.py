@@ -14,6 +14,7 @@ from sparsepop.figures import layers as inside
 from sparsepop.figures.family import Population, load_population
 from sparsepop.figures.frames import MissingRows
 from sparsepop.figures.published import like
+from sparsepop.figures.rounds import rounds
 from sparsepop.figures.runs import load_runs
 from sparsepop.results import Tables, leaderboard
 from sparsepop.results.hyper import has_repeats
@@ -115,6 +116,7 @@ def _of_one(
         **(over_time if often else {}),
         "coefficients": (f"{who} coefficients against weights", lambda: inside.coefficients(layers, best)),
         "gap": (f"{who} which layers were dense when", lambda: methods.gap_schedule(events, best)),
+        "rounds": ("what each merge cost and changed", lambda: rounds(events)),
         "superposition": (f"{who} the tickets it is made of", lambda: methods.superposition(events, best)),
         "calibration": (
             "how well votes and superposed networks know what they do not know",

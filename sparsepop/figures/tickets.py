@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sparsepop.figures.frames import need, spread
+from sparsepop.figures.frames import need
 from sparsepop.figures.style import COLORS, GREY, series, sheet
 
 NUMBERED = 12  # tickets up to which every cell of the matrix holds its number
@@ -59,11 +59,13 @@ def loss_line(points: pd.DataFrame) -> Figure:
 
 def calibration(ensembles: pd.DataFrame) -> Figure:
     """Expected calibration error (percent) of each row of `ensembles`, as it is and after its temperature was
-    fitted on validation, beside the negative log-likelihood (nats). Raises ValueError without rows.
+    fitted on validation, beside the negative log-likelihood (nats); no second bar where no temperature was
+    the best. Raises ValueError without rows.
     """
     what = "the table `ensembles` (python -m sparsepop.superpose writes it)"
-    need(ensembles, what, ("kind", "split", "calibration_error", "nll"))
-    rows = spread(ensembles, ["scaled_calibration_error", "scaled_nll"], what)
+    rows = need(ensembles, what, ("kind", "split", "calibration_error", "nll", "numbers"))
+    scaled = ("scaled_calibration_error", "scaled_nll")
+    rows = rows.assign(**{name: [each.get(name, np.nan) for each in rows["numbers"]] for name in scaled})
     parts = zip(rows["kind"], rows["tickets"], rows["split"], strict=True)
     names = [f"{kind}\n({len(tickets)} tickets, {split})" for kind, tickets, split in parts]
     with sheet(6.4, 1.6 + 0.55 * len(rows)) as figure:

@@ -17,14 +17,16 @@ _REPORTS = "reports of a member that has run"
 
 
 def schedule(reports: pd.DataFrame, member: int) -> Figure:
-    """Density (log axis where it spans much), learning rate, and the phase that a method counts, where one
-    does, against the step. Raises ValueError without reports of the member.
+    """Density (log axis where it spans much), learning rate, and where they are reported the phase that a
+    method counts and the share of weights that were ever alive, against the step. Raises ValueError without
+    reports of the member.
     """
     rows = of_member(reports, member, _REPORTS)
     need(rows, _REPORTS, ("density", "lr", "numbers"))
-    phases = _phases(rows)
-    with sheet(6.4, 4.2 if phases is None else 5.6) as figure:
-        panels = figure.subplots(2 if phases is None else 3, 1, sharex=True)
+    phases, explored = (_with(rows, name) for name in ("phase", "explored"))
+    count = 2 + (phases is not None) + (explored is not None)
+    with sheet(6.4, 1.4 + 1.4 * count) as figure:
+        panels = figure.subplots(count, 1, sharex=True)
         _line(panels[0], rows, "density", 0)
         if rows["density"].max() > MANY / 2 * rows["density"].min():
             panels[0].set_yscale("log")
@@ -36,6 +38,10 @@ def schedule(reports: pd.DataFrame, member: int) -> Figure:
             _line(panels[2], phases, "phase", 2, drawstyle="steps-post")
             panels[2].yaxis.set_major_locator(MaxNLocator(5, integer=True))
             panels[2].set_ylabel("phase (count)")
+        if explored is not None:
+            _line(panels[-1], explored, "explored", 3)
+            panels[-1].yaxis.set_major_formatter(FuncFormatter(percent))
+            panels[-1].set_ylabel("ever alive (%)")
         step_axis(panels[-1], rows["step"].max())
         panels[0].set_title(f"member {member}: density, learning rate and phase")
         figure.align_ylabels()
@@ -67,9 +73,10 @@ def learning(reports: pd.DataFrame, member: int) -> Figure:
     return figure
 
 
-def _phases(rows: pd.DataFrame) -> pd.DataFrame | None:
+def _with(rows: pd.DataFrame, name: str) -> pd.DataFrame | None:
+    """The rows with the number `name` as a column; None where no row has it."""
     try:
-        return spread(rows, ["phase"], "")
+        return spread(rows, [name], "")
     except MissingRows:
         return None
 

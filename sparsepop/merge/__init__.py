@@ -5,7 +5,7 @@ superposition.
 from sparsepop.merge.agreement import agreed
 from sparsepop.merge.combine import join, part_of
 from sparsepop.merge.owners import owners_of
-from sparsepop.merge.parcel import merged_parcel, pack, parcel, unpack, weight_of
+from sparsepop.merge.parcel import merged_parcel, old_parcel, pack, parcel, unpack, weight_of
 from sparsepop.merge.round import COLLAPSE, Round, end_round
 from sparsepop.merge.simulate import simulate
 from sparsepop.merge.superposition import FAR_APART, Superposition, superpose_states
@@ -19,6 +19,7 @@ __all__ = [
     "end_round",
     "join",
     "merged_parcel",
+    "old_parcel",
     "owners_of",
     "pack",
     "parcel",

@@ -28,13 +28,17 @@ def part_of(state: State, owners: Mapping[str, int], part: int, rest: str = "fir
 
 def join(parts: Mapping[int, State], rest: str = "first") -> State:
     """The state that `parts` are the parts of, by the number of the partition, in whatever order: each bit
-    for bit, FLOPs added up. ValueError where one is missing, or they are of different steps.
+    for bit, FLOPs added up. ValueError where one is missing, they are of different steps, or two hold what
+    only one can own.
     """
     check_rest(rest)
     parts = _checked(parts)
     merged = {
-        key: _joined([each[key] for each in parts.values()], rest if key in _MEANT else "first")
-        for key in parts[0]
+        # what is not by name, such as the step, all have sent alike
+        key: _joined(key, [each[key] for each in parts.values()], rest if key in _MEANT else "first")
+        if isinstance(entry, Mapping)
+        else entry
+        for key, entry in parts[0].items()
     }
     merged["masks"]["version"] = max(each["masks"]["version"] for each in parts.values())
     merged["train_flops"] = sum(each["train_flops"] for each in parts.values())
@@ -68,11 +72,15 @@ def _owned(entry: Any, owners: Mapping[str, int], part: int, whole: bool) -> Any
     }
 
 
-def _joined(entries: list[Any], rest: str) -> Any:
+def _joined(name: str, entries: list[Any], rest: str) -> Any:
     first = entries[0]
     if isinstance(first, Mapping):
         keys = dict.fromkeys(key for each in entries for key in each)
-        return {key: _joined([each[key] for each in entries if key in each], rest) for key in keys}
-    if rest == "mean" and len(entries) > 1 and isinstance(first, Tensor) and first.is_floating_point():
-        return torch.stack([each.double() for each in entries]).mean(0).to(first.dtype)
-    return first
+        return {key: _joined(str(key), [each[key] for each in entries if key in each], rest) for key in keys}
+    if len(entries) == 1 or not isinstance(first, Tensor):
+        return first
+    if rest == "first":
+        raise ValueError(f"{name} came from {len(entries)} members: each tensor is taken from its one owner")
+    if not first.is_floating_point():
+        return first
+    return torch.stack([each.double() for each in entries]).mean(0).to(first.dtype)

@@ -21,14 +21,14 @@ def owners_of(model: nn.Module, groups: Groups) -> dict[str, int]:
         id(model.get_parameter(name)): number for number, group in enumerate(groups) for name in group
     }
     inside = {id(part) for act in model.modules() if isinstance(act, Act) for part in act.modules()}
-    owners: dict[str, int] = {}
+    owners: dict[int, int] = {}
     current: int | None = None
-    for path, part in model.named_modules():
-        prefix = f"{path}." if path else ""
+    for part in model.modules():
         if isinstance(part, LAYERS) and id(part) not in inside:
             current = group_of.get(id(part.weight))
-        names = [*part._parameters, *part._buffers]
         if current is not None:
-            owners.update({f"{prefix}{name}": current for name in names})
-    state = model.state_dict()
-    return {name: owner for name, owner in owners.items() if name in state}
+            for tensor in (*part.parameters(recurse=False), *part.buffers(recurse=False)):
+                owners.setdefault(id(tensor), current)
+    # a module that stands under several names is several times in the state, and has one owner all the same
+    tensors = model.state_dict(keep_vars=True)
+    return {name: owners[id(tensor)] for name, tensor in tensors.items() if id(tensor) in owners}

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from sparsepop.bits import pack_bits, unpack_bits
-from sparsepop.member import Member, State
+from sparsepop.member import Member, State, Task
 from sparsepop.merge.combine import part_of
 from sparsepop.merge.owners import owners_of
 from sparsepop.methods.partition_grow import growth_of
+from sparsepop.recipe import Recipe
 
 _BITS, _SHAPE, _ALIVE = "$bits", "$shape", "$alive"
 
@@ -24,6 +25,21 @@ def parcel(member: Member, rest: str = "first") -> State:
     growth = growth_of(member.recipe)
     owners = owners_of(member.model, growth.partition.groups(member.masks.shapes))
     return pack(part_of(_without_buffers(member), owners, growth.own, rest))
+
+
+def old_parcel(
+    recipe: Recipe,
+    task: Task,
+    common: State,
+    step: int,
+    rest: str = "first",
+    device: str | torch.device = "cpu",
+) -> State:
+    """What a member whose round came to nothing gives to the merge after `step`: its partition as it was in
+    `common`, the state that all began the round with.
+    """
+    state = {**common, "step": step, "reported": step, "train_flops": 0.0}
+    return parcel(Member.restore(recipe, 0, task, state, device), rest)
 
 
 def merged_parcel(member: Member) -> State:
@@ -56,6 +72,13 @@ def weight_of(packed: Any) -> int:
     if isinstance(packed, Mapping):
         return sum(weight_of(each) for each in packed.values())
     return packed.numel() * packed.element_size() if isinstance(packed, Tensor) else 0
+
+
+def is_finite(packed: Any) -> bool:
+    """Whether all numbers in nested containers are: not where training has diverged."""
+    if isinstance(packed, Mapping):
+        return all(map(is_finite, packed.values()))
+    return not isinstance(packed, Tensor) or bool(packed.isfinite().all())
 
 
 def _without_buffers(member: Member) -> State:

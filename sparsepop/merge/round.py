@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,7 @@ import torch
 from sparsepop.averaging import recalibrate_member
 from sparsepop.member import Member, State, Task
 from sparsepop.merge.combine import join
-from sparsepop.merge.parcel import merged_parcel, unpack, weight_of
+from sparsepop.merge.parcel import is_finite, merged_parcel, unpack, weight_of
 from sparsepop.methods.base import Batches
 from sparsepop.methods.partition_grow import growth_of
 from sparsepop.outputs import Score, evaluate, own_part
@@ -24,8 +25,9 @@ COLLAPSED = 0.1
 @dataclass(frozen=True)
 class Round:
     """A round that ended with `step`: the validation accuracies of its members' networks, each with its own
-    partition dense, how the combined one did before and after pruning, what was sent (bytes by partition; to
-    each), the share of weights that the masks have exchanged, and the FLOPs of the merge.
+    partition dense, how the combined one did before and after pruning, each with BatchNorm statistics of its
+    own, what was sent (bytes by partition; to each), the share of weights that the masks have exchanged, the
+    partitions that stayed as they were because their members had diverged, and the FLOPs of the merge.
     """
 
     step: int
@@ -36,10 +38,13 @@ class Round:
     bytes_down: int
     changed: float
     flops: float
+    diverged: tuple[int, ...] = ()
 
     @property
     def collapsed(self) -> bool:
         """Whether the parts, trained apart, no longer fit together."""
+        if not math.isfinite(self.merged.loss):
+            return True
         return self.merged.accuracy < self.members_accuracy - COLLAPSED
 
     @property
@@ -57,6 +62,7 @@ class Round:
             "merged_loss": self.merged.loss,
             "changed": self.changed,
             "collapsed": float(self.collapsed),
+            "diverged": float(len(self.diverged)),
             "bytes_up": float(sum(self.bytes_up)),
             "bytes_down": float(self.bytes_down),
         }
@@ -68,6 +74,7 @@ def end_round(
     parcels: Mapping[int, State],
     accuracies: Sequence[float],
     data: Batches,
+    old: Callable[[int], State],
     *,
     rest: str = "first",
     batches: int = 0,
@@ -76,13 +83,19 @@ def end_round(
     """The merged member and what is told of the round, from what the members have sent (`parcel`), by the
     number of the partition that each grew: joined, pruned to the recipe's density, and with BatchNorm
     statistics taken anew over `batches` batches of `data`. `accuracies` are those members' before the merge.
+    `old` gives the `old_parcel` of a partition, for the place of one whose member has diverged: it alone
+    would make everybody's network NaN.
 
     `recipe` is that of any member. No seed matters, so whoever merges comes to the same.
     """
-    joined = join({part: unpack(each) for part, each in parcels.items()}, rest)
-    member = Member.restore(recipe, 0, task, joined, device)
-    dense = evaluate(member, own_part(member, data, "validation"))
+    diverged = tuple(part for part, each in sorted(parcels.items()) if not is_finite(each))
+    sound = {**parcels, **{part: old(part) for part in diverged}}
+    member = Member.restore(
+        recipe, 0, task, join({n: unpack(each) for n, each in sound.items()}, rest), device
+    )
     before = member.train_flops
+    recalibrate_member(member, data, batches)  # else a good merge would be blamed for stale statistics
+    dense = evaluate(member, own_part(member, data, "validation"))
     growth_of(recipe).conclude(member)
     recalibrate_member(member, data, batches)
     changes = [note.numbers["changed"] for note in member.take_notes() if note.kind == "prune"]
@@ -95,4 +108,5 @@ def end_round(
         bytes_down=weight_of(merged_parcel(member)),
         changed=changes[0] if changes else 0.0,
         flops=member.train_flops - before,
+        diverged=diverged,
     )

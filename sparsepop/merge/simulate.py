@@ -8,7 +8,7 @@ import torch
 
 from sparsepop.member import Member, State, Task
 from sparsepop.merge.agreement import agreed
-from sparsepop.merge.parcel import parcel
+from sparsepop.merge.parcel import old_parcel, parcel
 from sparsepop.merge.round import COLLAPSE, Round, end_round
 from sparsepop.methods.base import Batches
 from sparsepop.recipe import Recipe
@@ -41,13 +41,17 @@ def simulate(
     spent = [common["train_flops"], *[0.0] * (len(recipes) - 1)]
     rounds: list[Round] = []
     for _, end in rounds_of.spans:
+
+        def old(own: int, begun: State = common, end: int = end) -> State:
+            return old_parcel(recipes[own], task, begun, end, rest, device)
+
         parcels, accuracies = {}, []
         for own, (recipe, seed) in enumerate(zip(recipes, seeds, strict=True)):
             member = _restored(recipe, seed, task, common, spent[own], device)
             accuracies.append(_train_to(member, data, end))
             parcels[own], spent[own] = parcel(member, rest), member.train_flops
         merged, ended = end_round(
-            recipes[0], task, parcels, accuracies, data, rest=rest, batches=batches, device=device
+            recipes[0], task, parcels, accuracies, data, old, rest=rest, batches=batches, device=device
         )
         rounds.append(ended)
         spent[0] += ended.flops

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,15 +13,20 @@ from sparsepop.bits import pack_bits, unpack_bits
 
 if TYPE_CHECKING:
     from sparsepop.member import Member
+    from sparsepop.outputs import Score
 
 
 @dataclass(frozen=True)
 class CheapTicket:
-    """A network after `step` steps: its state, dead weights as zeros, and its masks."""
+    """A network after `step` steps: its state, dead weights as zeros, and its masks; what training it took,
+    and, once it was judged, what it scored. Averages know neither.
+    """
 
     step: int
     state: dict[str, Tensor]
     masks: dict[str, Tensor]
+    costs: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def alive(self) -> int:
@@ -33,11 +38,20 @@ def remember(memory: dict[str, Any], member: Member) -> None:
     At 5% density four of these are smaller than one dense copy.
     """
     masks = member.masks
+    memory.setdefault("costs", {})[str(member.step)] = {"train_flops": member.train_flops}
     state = {name: value.detach() for name, value in member.model.state_dict().items()}
     memory.setdefault("tickets", {})[str(member.step)] = {
         "weights": {name: state[name][mask] for name, mask in masks.tensors.items()},
         "masks": {name: pack_bits(mask) for name, mask in masks.tensors.items()},
         "others": {name: value.clone() for name, value in state.items() if name not in masks.tensors},
+    }
+
+
+def remember_scores(memory: dict[str, Any], scores: Mapping[int, Score]) -> None:
+    """Put what the tickets of these steps scored on validation beside them."""
+    memory["metrics"] = {
+        str(step): {"validation_accuracy": score.accuracy, "validation_loss": score.loss}
+        for step, score in scores.items()
     }
 
 
@@ -47,7 +61,9 @@ def recall(memory: dict[str, Any], member: Member, wanted: Callable[[int], bool]
     """
     for step in sorted(map(int, memory.get("tickets", {}))):
         if wanted(step):
-            yield _unpacked(step, memory["tickets"][str(step)], member)
+            ticket = _unpacked(step, memory["tickets"][str(step)], member)
+            known = {name: memory.get(name, {}).get(str(step), {}) for name in ("costs", "metrics")}
+            yield replace(ticket, **known)
 
 
 def _unpacked(step: int, packed: dict[str, dict[str, Tensor]], member: Member) -> CheapTicket:

@@ -75,6 +75,8 @@ class DropGrow(Method):
         if not (self.every(member.step) or self._peaks_at(member.step)):
             return
         fraction = as_schedule(self.fraction)(member.step)
+        if self.density is None and fraction == 0.0:
+            return
         if self.grow == "gradient":
             if fraction > 0 or self._rises(member):
                 member.count_dense_gradients()

@@ -9,6 +9,7 @@ from functools import lru_cache
 from itertools import accumulate, groupby, pairwise
 
 from sparsepop.budgets import Shapes
+from sparsepop.schedule import check_whole
 
 CUTS = ("stage", "count", "size")
 Groups = tuple[tuple[str, ...], ...]
@@ -27,6 +28,7 @@ class Partition:
     by: str = "size"
 
     def __post_init__(self) -> None:
+        check_whole(self, "parts")
         if self.parts < 1:
             raise ValueError(f"a network has at least one partition, got parts={self.parts}")
         if self.by not in CUTS:

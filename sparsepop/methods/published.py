@@ -161,13 +161,21 @@ def gap(
     scope: str = "uniform",
 ) -> Methods:
     """C-GaP (Ma et al. 2022) with as many phases of `length` steps as fit before the last `fine_tune` (a
-    share of the run); without a length, seven rounds. The learning rate starts anew with each phase when the
-    recipe says so: `Restarts`.
+    share of the run); without a length, seven rounds, or as much of them as fits. The learning rate starts
+    anew with each phase when the recipe says so: `Restarts`. ValueError where not a single phase fits.
     """
-    room = steps - round(fine_tune * steps)
-    length = length or max(1, room // (7 * parts))
-    phases = Phases.regular(length, room // length)
-    return (GrowPrune(density, Partition(parts, by), phases, order, scope), Explored())
+    partition, room, count = Partition(parts, by), _before_the_last(fine_tune, steps), 7 * parts
+    if length is None:
+        length = max(1, room // count)
+    elif 1 <= length <= room:
+        count = room // length
+    else:
+        raise ValueError(
+            f"phases of length={length} do not fit into the {room} steps before the fine-tuning: "
+            f"make them 1 to {room} steps long, or train longer"
+        )
+    phases = Phases.regular(length, min(count, room))
+    return (GrowPrune(density, partition, phases, order, scope), Explored())
 
 
 def parallel_gap(
@@ -185,7 +193,10 @@ def acdc(density: float, steps: int) -> Methods:
     13 to 14, 15 to 17), global.
 
     Momentum starts anew with each dense phase, as in the authors' code; here also with the last sparse one.
+    ValueError for a run of fewer than 20 steps.
     """
+    if steps < 20:
+        raise ValueError(f"AC/DC divides its run into 20 parts, and {steps} steps are fewer: train longer")
     twentieths = ((0, 2), *((begin, begin + 1) for begin in range(3, 14, 2)), (15, 17))
     spans = tuple((round(begin * steps / 20), round(end * steps / 20)) for begin, end in twentieths)
     return (GrowPrune(density, Partition(1), Phases(spans), scope="global", initial="magnitude"),)
@@ -195,7 +206,7 @@ def one_shot(density: float, steps: int, *, fine_tune: float = 0.15, scope: str 
     """Dense training, then the smallest weights pruned at once, and the last `fine_tune` (a share of the run)
     on that mask.
     """
-    phases = Phases.regular(steps - round(fine_tune * steps), 1)
+    phases = Phases.regular(_before_the_last(fine_tune, steps), 1)
     return (GrowPrune(density, Partition(1), phases, scope=scope, initial="magnitude"),)
 
 
@@ -214,18 +225,20 @@ def sup_tickets(
     `explore` weakest share of each layer is replaced, at its end a ticket is taken, and the tickets become
     one network.
 
-    `base` changes no connection during the cycles. Use it with the learning rate `Triangular(lr_low, lr_high,
-    phases, before)`. The paper: split(steps, 0.1, 8 epochs), explore 0.5, growth by gradient whatever the
-    base's own, rates 0.001 and 0.005. Raises ValueError where `base` reaches its density only after phase 1.
+    `base` changes no connection during the cycles; nothing does with `explore` 0. Use it with the learning
+    rate `Triangular(lr_low, lr_high, phases, before)`. The paper: split(steps, 0.1, 8 epochs), explore 0.5,
+    growth by gradient whatever the base's own, rates 0.001 and 0.005. Raises ValueError where `base` reaches
+    its density only after phase 1, and for an `explore` outside [0, 1).
     """
     if late := [method for method in base if method.settled_at() > phases.before]:
         raise ValueError(
             f"{type(late[0]).__name__} reaches its density at step {late[0].settled_at()}, after the first "
-            f"phase's {phases.before}: build the base methods with steps={phases.before}"
+            f"phase's {phases.before}: have it settle by step {phases.before}, or begin the cycles later"
         )
     first = tuple(_before(method, phases.before) for method in base)
-    jump: Methods = (DropGrow(None, explore, phases.starts, grow, up=True),) if explore > 0 else ()
-    return (*first, *jump, Superpose(phases, average, factor, prune, scope))
+    # also where nothing is explored: what a method remembers is known by its place in the tuple
+    jump = DropGrow(None, explore, phases.starts, grow, up=True)
+    return (*first, jump, Superpose(phases, average, factor, prune, scope))
 
 
 def _before(method: Method, step: int) -> Method:
@@ -234,6 +247,19 @@ def _before(method: Method, step: int) -> Method:
         return method
     last = step - 1 if method.every.end is None else min(step - 1, method.every.end)
     return replace(method, every=replace(method.every, end=last))
+
+
+def _before_the_last(fine_tune: float, steps: int) -> int:
+    """How many of the `steps` come before those of the last `fine_tune`, a share of them; ValueError where
+    none do.
+    """
+    if not 0.0 <= fine_tune < 1.0:
+        raise ValueError(f"fine_tune={fine_tune} is no share of the run: give one from 0 to below 1")
+    if (room := steps - round(fine_tune * steps)) < 1:
+        raise ValueError(
+            f"fine_tune={fine_tune} leaves none of the {steps} steps for what comes before: give it less"
+        )
+    return room
 
 
 def _scaled(interval: int, published: int, steps: int) -> int:

@@ -76,20 +76,23 @@ def is_grown(memory: Memory) -> bool:
 
 
 def prune_grown(member: Member, memory: Memory, density: float, scope: str) -> None:
-    """Prune everything to `density` by magnitude, and note which share of the weights that the grown layers
-    had before is gone.
+    """Prune everything to `density` by magnitude, and note which share of the weights that layers had before
+    is gone: of those that were grown, and under a global budget of all.
     """
+    before: dict[str, Tensor] = dict(memory["before"])
+    grown = ", ".join(before)
+    if scope == "global":
+        before |= {n: mask.clone() for n, mask in member.masks.tensors.items() if n not in before}
     prune(member.masks, density, scope, member.optimizer)
-    before: Mapping[str, Tensor] = memory["before"]
     now = member.masks.tensors
     pairs = torch.stack([torch.stack([(old & ~now[n]).sum(), old.sum()]) for n, old in before.items()])
     # one transfer for all layers, and new objects: states share what they hold with their donors
-    changes = {name: gone / had for name, (gone, had) in zip(before, pairs.tolist(), strict=True)}
+    changes = {name: gone / max(1, had) for name, (gone, had) in zip(before, pairs.tolist(), strict=True)}
     memory["changed"] = {**memory.get("changed", {}), **changes}
     memory["before"] = {}
     total = sum(member.masks.params[name].numel() * change for name, change in changes.items())
     size = sum(member.masks.params[name].numel() for name in changes)
-    member.note("prune", ", ".join(changes), changed=total / size, density=member.masks.density)
+    member.note("prune", grown, changed=total / size, density=member.masks.density)
 
 
 def conclude(method: GrowPrune | PartitionGrow, member: Member) -> None:

@@ -38,7 +38,15 @@ class Static(Method):
 
 
 def set_random_masks(member: Member, counts: Mapping[str, int]) -> None:
-    """Give each layer a random mask with exactly the given number of alive weights."""
+    """Give each layer a random mask with exactly the given number of alive weights. Raises ValueError where
+    an earlier method has set masks already: they would be gone without a word.
+    """
+    if not member.masks.all_alive:
+        raise ValueError(
+            f"random masks would replace those of an earlier method, at density {member.masks.density:.4g}: "
+            "have one method alone set the first masks; from masks that are there explore with "
+            "DropGrow(None, ...), and a FromTicket that brings weights may follow the others"
+        )
     generator = member.generator("initial masks")
     shapes = member.masks.shapes
     member.masks.set(

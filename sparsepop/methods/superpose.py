@@ -18,8 +18,8 @@ from sparsepop.averaging import (
     share_of,
 )
 from sparsepop.methods.base import Batches, Method
-from sparsepop.methods.cheap import CheapTicket, recall, remember
-from sparsepop.outputs import evaluate, own_part
+from sparsepop.methods.cheap import CheapTicket, recall, remember, remember_scores
+from sparsepop.outputs import Score, evaluate, own_part
 from sparsepop.overlaps import density_of, occurrences, overlap, shared
 from sparsepop.schedule import TwoPhases
 
@@ -41,14 +41,17 @@ class Superpose(Method):
     once at the `end` (the paper's figure) or after `each` merge (its code); `scope`: rank weights over the
     whole network (`global`) or keep each layer's count (`layer`). Nothing is merged before the last step, so
     the network in training is never touched. BatchNorm's statistics are re-estimated on one epoch of training
-    batches of rank 0's whole size, equal on all ranks; the forward passes are booked. Only tickets of this
-    member's own ends count: a state that was taken over may remember those of other cycles, and lack some.
+    batches of rank 0's whole size, equal on all ranks; the forward passes are booked. Notes tell the
+    validation accuracy of each ticket, of the average of the first n for each n, and of every stage of the
+    last. Only tickets of this member's own ends count: a state that was taken over may remember those of
+    other cycles, and lack some.
 
     Deviations: the code also re-estimates statistics between merges, which no weight depends on; its ties
     may leave more than the exact count; no layer is emptied by global pruning; other buffers than BatchNorm's
     are averaged too where they are floating-point numbers, and taken from the newest ticket where not.
 
-    Not during the soft phase of a method like DST, whose masks are only observed: a `Cut` comes before.
+    Not during the soft phase of a method like DST, whose masks are only observed: a `Cut` comes before. The
+    last cycle ends with the run; else a new member raises ValueError.
     """
 
     phases: TwoPhases
@@ -62,6 +65,14 @@ class Superpose(Method):
         check_scope(self.scope)
         if self.prune not in PRUNE:
             raise ValueError(f"unknown time to prune {self.prune!r}: choose one of {', '.join(PRUNE)}")
+
+    def start(self, member: Member) -> None:
+        end, steps = self.phases.end, member.recipe.steps
+        if self.phases.cycles and end != steps:
+            raise ValueError(
+                f"the last cycle ends at step {end} and training at step {steps}: what is trained between "
+                "them would be thrown away; let the cycles end with the run, as those of split(steps, ...) do"
+            )
 
     def after_step(self, member: Member) -> None:
         if self.phases.cycles and self.phases.ends(member.step):
@@ -78,16 +89,13 @@ class Superpose(Method):
             member.note("superpose", f"nothing to superpose{missing}", tickets=0.0)
             return
         scores = self._judge_tickets(member, data)
-        average = self.average_of(member, self.prune)
+        average, stages = self._judge_averages(member, data)
         numbers = {"tickets": float(len(scores)), "best_ticket": max(scores), "mean_ticket": _mean(scores)}
-        numbers |= self._sharing(member, average.masks)
-        member.model.load_state_dict(self.average_of(member, None).state)
-        numbers["unpruned"] = _score(member, data)
+        numbers |= self._sharing(member, average.masks) | stages
         member.masks.set(average.masks, member.optimizer)
         member.model.load_state_dict(average.state)
-        numbers["pruned"] = _score(member, data)
         recalibrate_member(member, data, data.steps_per_epoch(member.recipe.batch), member.seed)
-        numbers["recalibrated"] = _score(member, data)
+        numbers["recalibrated"] = _score(member, data).accuracy
         member.note("superpose", f"{len(scores)} tickets became one network{missing}", **numbers)
 
     def break_off(self, member: Member, data: Batches) -> None:
@@ -104,18 +112,25 @@ class Superpose(Method):
 
     def average_of(self, member: Member, prune: str | None) -> CheapTicket:
         """The average of the tickets so far, pruned to the count of the network in training (None: not)."""
-        mean: CheapTicket | None = None
-        for position, ticket in enumerate(self._alike(member)):
-            if mean is not None and prune == "each":
-                mean = self._pruned(mean, member)
-            mean = _merged(mean, ticket, share_of(position, self.average, self.factor))
-        if mean is None:
+        newest: CheapTicket | None = None
+        for average in self._averages(member, prune):
+            newest = average
+        if newest is None:
             raise ValueError(f"no ticket was taken: the first one is due at step {self.phases.before}")
-        return mean if prune is None else self._pruned(mean, member)
+        return newest
 
     def tickets(self, member: Member) -> Iterator[CheapTicket]:
         """The tickets that count so far, oldest first."""
         return recall(member.memory_of(self), member, self.phases.ends)
+
+    def _averages(self, member: Member, prune: str | None) -> Iterator[CheapTicket]:
+        """The averages of the first ticket, the first two, ..., each pruned as `average_of` says."""
+        mean: CheapTicket | None = None
+        for position, ticket in enumerate(self._alike(member)):
+            mean = _merged(mean, ticket, share_of(position, self.average, self.factor))
+            average = mean if prune is None else self._pruned(mean, member)
+            mean = average if prune == "each" else mean
+            yield average
 
     def _alike(self, member: Member) -> Iterator[CheapTicket]:
         """The tickets that count and have an average with the network in training: who has taken over a
@@ -138,22 +153,37 @@ class Superpose(Method):
 
     def _judge_tickets(self, member: Member, data: Batches) -> list[float]:
         """Note and return every ticket's validation accuracy; the network is the last ticket afterwards."""
-        scores: list[float] = []
-        first = None
+        scores: dict[int, Score] = {}
         for ticket in self._alike(member):
-            place = (ticket.step - self.phases.before) // self.phases.length
-            first = place if first is None else first
-            member.model.load_state_dict(ticket.state)
-            scores.append(_score(member, data))
-            numbers = {"ticket": place, "step": ticket.step, "alive": ticket.alive, "accuracy": scores[-1]}
-            member.note("ticket", _warning(place, first, scores), **numbers)
-        return scores
+            scores[ticket.step] = _score(member, data, ticket)
+            found = [score.accuracy for score in scores.values()]
+            place, first = (self._place(step) for step in (ticket.step, min(scores)))
+            numbers = {"ticket": place, "step": ticket.step, "alive": ticket.alive, "accuracy": found[-1]}
+            member.note("ticket", _warning(place, first, found), **numbers)
+        remember_scores(member.memory_of(self), scores)
+        return found
+
+    def _judge_averages(self, member: Member, data: Batches) -> tuple[CheapTicket, dict[str, float]]:
+        """Note the validation accuracy of the average of the first n tickets for each n, before and after it
+        was pruned; returns the pruned average of all, and its two accuracies.
+        """
+        pairs = zip(self._averages(member, None), self._averages(member, self.prune), strict=True)
+        for count, (whole, pruned) in enumerate(pairs, 1):
+            stages = {"unpruned": whole, "pruned": pruned}
+            numbers = {name: _score(member, data, stage).accuracy for name, stage in stages.items()}
+            member.note("average", "", tickets=count, **numbers)
+        return pruned, numbers
+
+    def _place(self, step: int) -> int:
+        """The number of the ticket that is taken after `step` steps."""
+        return (step - self.phases.before) // self.phases.length
 
     def _sharing(self, member: Member, final: dict[str, Tensor]) -> dict[str, float]:
         masks = [ticket.masks for ticket in self._alike(member)]
         found = occurrences(masks)
         overlaps = [overlap(one, other) for one, other in pairwise(masks)] or [1.0]
         known = {"union_density": density_of(found, member.masks.total), "overlap": _mean(overlaps)}
+        known["overlap_final"] = _mean([overlap(each, final) for each in masks])
         return known | shared(found, final)
 
 
@@ -164,9 +194,11 @@ def _merged(mean: CheapTicket | None, ticket: CheapTicket, share: float) -> Chea
     return CheapTicket(ticket.step, merge(mean.state, ticket.state, share), union)
 
 
-def _score(member: Member, data: Batches) -> float:
-    """Validation accuracy of the network as it is."""
-    return evaluate(member, own_part(member, data, "validation")).accuracy
+def _score(member: Member, data: Batches, network: CheapTicket | None = None) -> Score:
+    """How `network`, which the member's model is afterwards, or else that as it is, does on validation."""
+    if network is not None:
+        member.model.load_state_dict(network.state)
+    return evaluate(member, own_part(member, data, "validation"))
 
 
 def _warning(place: int, first: int, scores: list[float]) -> str:

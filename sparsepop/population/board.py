@@ -154,6 +154,12 @@ class Board:
         self._ended[merge.key] = merge, outcome
         return self._compared(self.rounds, merge.generation)
 
+    def merged_from(self, group: int) -> set[int]:
+        """The generations of `group` whose merged networks somebody's newest round gave them: where groups
+        are compared, one that failed for good may have taken another group's, and later runs try it again.
+        """
+        return {each.generation for each in self._merged.values() if each.group == group}
+
     def lose(self, member: int, generation: int) -> None:
         """Note that `member` was killed within `generation`: its group may be done before it comes back."""
         self._lost.add((member, generation))

@@ -138,8 +138,9 @@ class Exchange:
         for group, generation in list(self._merged):
             if group == merge.group and generation <= old:
                 del self._merged[group, generation]
+        spared = self._board.merged_from(merge.group)
         with suppress(OSError):  # tried again after the next round
-            await self._in_thread(delete_merged, self._storage, merge.group, old)
+            await self._in_thread(delete_merged, self._storage, merge.group, old, spared)
         del self._merging[merge.group]
 
     def _check(self, member: int, generation: int) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from sparsepop.experiment import PARTITION, PartitionParallel
 from sparsepop.member import Member, State
-from sparsepop.merge import end_round, merged_parcel, parcel, unpack, weight_of
+from sparsepop.merge import end_round, merged_parcel, old_parcel, parcel, unpack, weight_of
 from sparsepop.population.job import Job, cached_data, task_of
 from sparsepop.population.messages import Post
 from sparsepop.population.partitions import PartitionRounds
@@ -61,6 +61,7 @@ def _partitions(job: Job, merge: Merge, given: Sequence[State | None]) -> tuple[
         parcels,
         [post.accuracy for post in merge.posts],
         cached_data(job.experiment.data, job.device),
+        lambda part: _kept(job, rounds, merge, members[part]),
         rest=rounds.search.rest,
         batches=rounds.search.batches,
         device=job.device,
@@ -82,11 +83,11 @@ def _stored(job: Job, rounds: PartitionRounds, post: Post) -> State:
 
 
 def _kept(job: Job, rounds: PartitionRounds, merge: Merge, member: int) -> State:
-    """The partition of a lost member as it was when the round began."""
+    """The partition of a member that is lost, or has diverged, as it was when the round began."""
     post, before = merge.posts[0], merge.generation - 1
     state = _common(job, rounds, merge.group if merge.begun_from is None else merge.begun_from, before)
-    hp = {**post.hp, PARTITION: member % rounds.search.parts}
-    return _cut(job, rounds.search, hp, {**state, "step": post.step, "train_flops": 0.0})
+    recipe = job.experiment.recipe({**post.hp, PARTITION: member % rounds.search.parts})
+    return old_parcel(recipe, task_of(job), state, post.step, rounds.search.rest, job.device)
 
 
 def _common(job: Job, rounds: PartitionRounds, group: int, generation: int) -> State:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -102,7 +103,9 @@ class PartitionRounds:
     def _post_of(self, merge: Merge, outcome: Outcome) -> Post:
         """What a group would post, were it a member: all groups are merged to the same density."""
         hp = {name: value for name, value in merge.posts[0].hp.items() if name != PARTITION}
-        return Post(merge.group, merge.generation, outcome.numbers[self.score], 0.0, hp, merge.posts[0].step)
+        # a network of NaNs still has an accuracy
+        score = outcome.numbers[self.score] if math.isfinite(outcome.numbers["merged_loss"]) else math.nan
+        return Post(merge.group, merge.generation, score, 0.0, hp, merge.posts[0].step)
 
     def _exploit(self, own: Assignment, of_group: Assignment) -> Assignment:
         if of_group.donor is None:
@@ -118,7 +121,12 @@ class PartitionRounds:
         )
 
     def without(self, member: int) -> str:
+        if not self.patient:  # then only the leader is ever missed, at the common start
+            return (
+                f"member {member} has failed for good, and its group was to start from its state: run the "
+                "same command again"
+            )
         return (
             f"member {member} has failed for good, and its partition is missing: run the same command again, "
-            "or let old partitions be kept (PartitionParallel(lost='keep'))"
+            "or let old partitions be kept (PartitionParallel(lost='keep'), under another --name)"
         )

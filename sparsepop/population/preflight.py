@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from sparsepop.ranks import plain_norms
 from sparsepop.recipe import Recipe
 from sparsepop.results import SCHEMAS
 from sparsepop.results.reader import NOTE, description
+from sparsepop.space import Choice
 from sparsepop.storage import Storage
 from sparsepop.tickets import check_plain_at
 
@@ -81,7 +82,10 @@ def check_experiment(experiment: Experiment) -> int:
     bytes of the largest member's state, roughly."""
     check_tuned(experiment)
     check_loggers(experiment)
-    recipes = [experiment.recipe(dict(start.hp)) for start in experiment.starts()]
+    starts = experiment.starts()
+    recipes = [
+        experiment.recipe(dict(hp)) for hp in (*(start.hp for start in starts), *_explored(experiment))
+    ]
     if wrong := [recipe for recipe in recipes if not isinstance(recipe, Recipe)]:
         raise ConfigError(f"recipe(hp) gives a {type(wrong[0]).__name__}: return a sparsepop.recipe.Recipe")
     generations = min(-(-recipe.steps // experiment.generation) for recipe in recipes)
@@ -94,6 +98,17 @@ def check_experiment(experiment: Experiment) -> int:
         return _build(experiment, recipes)
     except (ValueError, OSError, pa.ArrowException) as error:
         raise ConfigError(" ".join(str(error).split())) from error
+
+
+def _explored(experiment: Experiment) -> Iterator[Mapping[str, Any]]:
+    """The hyperparameters of the first member with each category in turn that an exchange may move it to:
+    numbers stay between the ends that members start from, categories may be such as nobody starts with.
+    """
+    search, hp = experiment.search, experiment.starts()[0].hp
+    if isinstance(search, PBT) or (isinstance(search, PartitionParallel) and search.quantile is not None):
+        for name, domain in search.space.items():
+            if isinstance(domain, Choice):
+                yield from ({**hp, name: value} for value in domain.values)
 
 
 def _check_harvest(experiment: Experiment, recipes: Iterable[Recipe]) -> None:
@@ -153,7 +168,8 @@ def _build(experiment: Experiment, recipes: Iterable[Recipe]) -> int:
             raise ConfigError(
                 f"a batch of {recipe.batch} images has no equal parts for {workers} workers: use a multiple"
             )
-        methods = tuple(type(method) for method in recipe.methods)
+        # not what else they hold: a population that searches numbers would be built once for each member
+        methods = tuple((type(method), getattr(method, "partition", None)) for method in recipe.methods)
         kind = (recipe.model, recipe.keep_dense, methods, recipe.density, recipe.norms)
         kinds.setdefault(kind, recipe)
     return max(_check_member(experiment, recipe, data) for recipe in kinds.values())

@@ -80,7 +80,7 @@ def take_start(trial: MemberTrial) -> bool:
 
 def take_merged(trial: MemberTrial, assignment: Assignment, state: State | None) -> None:
     """Go on from the merged network, or end where another member does."""
-    first, hp = trial.network is None, trial.hp
+    first, hp, shared = trial.network is None, trial.hp, None
     masks, seconds = ({}, 0.0) if first else (trial.member.masks.tensors, trial.member.seconds)
     trial.generation, trial.hp = assignment.generation, dict(assignment.hp)
     trial.spent_flops += assignment.numbers["flops"]
@@ -90,15 +90,22 @@ def take_merged(trial: MemberTrial, assignment: Assignment, state: State | None)
         trial.put_away()
         trial.adopt(unpack(state), seconds)
         trial.lineage = MIXED
+        shared = overlap(masks, trial.member.masks.tensors) if masks else None
     if first:
         trial.record_status("started")
-    shared = overlap(masks, trial.member.masks.tensors) if masks else None
     _record_merge(trial, assignment, shared)
     if assignment.donor is not None:
         trial.donor = assignment.donor
         trial.record_exploit(assignment, hp, shared)
     if trial.ended:
         trial.record_status("merged")
+
+
+def decline_merged(trial: MemberTrial, assignment: Assignment) -> None:
+    """Go on as before, and record what was merged and not taken: it has cost its FLOPs all the same."""
+    trial.spent_flops += assignment.numbers["flops"]
+    trial.member.train_flops = trial.spent_flops
+    _record_merge(trial, assignment, None)
 
 
 def _record_merge(trial: MemberTrial, assignment: Assignment, shared: float | None) -> None:

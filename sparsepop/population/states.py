@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from sparsepop.population.names import member_name, member_of
 from sparsepop.storage import Storage, side_by_side
 
@@ -60,10 +62,13 @@ def merged_path(group: int, generation: int) -> str:
     return f"{_merged(group)}/g{generation:04d}.pt"
 
 
-def delete_merged(storage: Storage, group: int, until: int) -> None:
-    """Forget the networks that a group's members became in rounds up to the generation `until`."""
+def delete_merged(storage: Storage, group: int, until: int, spared: Collection[int] = ()) -> None:
+    """Forget the networks that a group's members became in rounds up to the generation `until`, but for those
+    of the generations `spared`.
+    """
     for name in storage.names(_merged(group)):
-        if int(name[1:].removesuffix(".pt")) <= until:
+        generation = int(name[1:].removesuffix(".pt"))
+        if generation <= until and generation not in spared:
             storage.delete(f"{_merged(group)}/{name}")
 
 

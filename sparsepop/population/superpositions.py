@@ -59,32 +59,41 @@ class Superpositions:
         return False
 
     def after(self, ended: Sequence[tuple[Merge, Outcome]], running: Collection[int]) -> list[Assignment]:
-        """Those who take the superposed network keep their own hyperparameters; the others go on."""
+        """Those who take the superposed network keep their own hyperparameters; the others go on. Where it is
+        not accepted they are told of it, and go on too, but for whoever has diverged.
+        """
         ((merge, outcome),) = ended
         takers = self._takers(merge)
         payer = min(takers, default=0)
         decided = [
-            Assignment(
-                post.member,
-                merge.generation,
-                None,
-                post.hp,
-                None,
-                f"{len(averaged(merge))} networks superposed after step {post.step}",
-                group=merge.group,
-                numbers=outcome.numbers_of(post.member, payer),
-            )
-            if post.member in takers
-            else go_on(post)
+            self._told(merge, outcome, post, payer) if post.member in takers else go_on(post)
             for post in merge.posts
         ]
         return sorted(decided, key=lambda each: each.member)
+
+    def _told(self, merge: Merge, outcome: Outcome, post: Post, payer: int) -> Assignment:
+        taken = self._accepts(outcome) or not alive(post)
+        return Assignment(
+            post.member,
+            merge.generation,
+            None,
+            post.hp,
+            None,
+            f"{len(averaged(merge))} networks superposed after step {post.step}"
+            + ("" if taken else ", and left: no better than the best of them"),
+            group=merge.group if taken else None,
+            numbers=outcome.numbers_of(post.member, payer),
+        )
 
     def without(self, member: int) -> str:
         return (
             f"member {member} has failed for good, and all were to start from its state: run the same "
             "command again"
         )
+
+    def _accepts(self, outcome: Outcome) -> bool:
+        numbers = outcome.numbers
+        return self.search.accept == "any" or numbers["recalibrated"] > numbers["best_member"]
 
     def _takers(self, merge: Merge) -> set[int]:
         posts = merge.posts

@@ -25,7 +25,14 @@ from sparsepop.population.messages import Assignment
 from sparsepop.population.notice import leaving, own_node
 from sparsepop.population.pulse import Pulse
 from sparsepop.population.records import NoRecords, Records, report_row, score_of
-from sparsepop.population.rounds_taken import follows, stored, take_merged, take_start, to_share
+from sparsepop.population.rounds_taken import (
+    decline_merged,
+    follows,
+    stored,
+    take_merged,
+    take_start,
+    to_share,
+)
 from sparsepop.population.snapshot import DamagedState, Snapshot, decode, encode
 from sparsepop.population.states import StateFiles
 from sparsepop.population.suggestions import start_of
@@ -258,6 +265,8 @@ class MemberTrial:
             take_merged(self, assignment, state)
         elif state is not None:
             self._take(state, assignment)
+        elif assignment.numbers:
+            decline_merged(self, assignment)
         return True
 
     def answer(self, exchange: Client) -> Answer | None:

@@ -59,6 +59,8 @@ class Phases:
     @classmethod
     def regular(cls, length: int, count: int, begin: int = 0) -> Phases:
         """`count` phases of `length` steps, one right after the other, the first from the step `begin`."""
+        if length < 1:
+            raise ValueError(f"a phase has one step at least, got length={length}: make phases longer")
         return cls(tuple((begin + i * length, begin + (i + 1) * length) for i in range(count)))
 
     @property

@@ -83,6 +83,7 @@ class PartitionParallel:
 AVERAGES = ("caa", "cima")
 SCOPES = ("global", "layer")
 SHARES = ("all", "worst")
+ACCEPTED = ("any", "better")
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,8 @@ class SuperposeParallel:
     `average`: `caa` (all alike) or `cima` (moving, from the worst to the best, which has the share `factor`);
     `scope`: weights are ranked over the whole network (`global`), or each layer keeps the best member's count
     (`layer`). `share`: `all` take the superposed network on, or the `worst` `quantile` alone, and whoever has
-    diverged. `batches`: so many of them go into its BatchNorm statistics.
+    diverged; `accept`: `any` such network, or only one that is `better` on the validation split than each of
+    them, else they go on as they are. `batches`: so many of them go into its BatchNorm statistics.
     """
 
     space: Mapping[str, Domain]
@@ -109,6 +111,7 @@ class SuperposeParallel:
     share: str = "all"
     quantile: float = 0.25
     batches: int = 16
+    accept: str = "any"
 
     def __post_init__(self) -> None:
         freeze_space(self)
@@ -120,7 +123,8 @@ class SuperposeParallel:
             object.__setattr__(self, "at", tuple(listed(self.at)))
             for step in self.at:
                 check_count("at", step, 1)
-        for name, known in (("average", AVERAGES), ("scope", SCOPES), ("share", SHARES)):
+        choices = {"average": AVERAGES, "scope": SCOPES, "share": SHARES, "accept": ACCEPTED}
+        for name, known in choices.items():
             check_known(name, getattr(self, name), known)
         for name in ("factor", "quantile"):
             if not is_number(getattr(self, name)) or not 0 < getattr(self, name) <= 1:

@@ -1,7 +1,7 @@
 """Tickets: finished sparse networks as small, safe, content-addressed files."""
 
 from sparsepop.tickets.early import broken_off, check_plain_at
-from sparsepop.tickets.format import DamagedTicket
+from sparsepop.tickets.format import DamagedTicket, NewerTicket
 from sparsepop.tickets.network import load, take, take_cheap, take_plain
 from sparsepop.tickets.retrain import FromTicket, from_ticket
 from sparsepop.tickets.store import FOLDER, TicketStore
@@ -11,6 +11,7 @@ __all__ = [
     "FOLDER",
     "DamagedTicket",
     "FromTicket",
+    "NewerTicket",
     "Provenance",
     "Ticket",
     "TicketStore",

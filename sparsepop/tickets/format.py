@@ -5,7 +5,7 @@ version   4 bytes (2 where weights are shared, else 1), and the header's length,
           all numbers
 header    zlib-compressed JSON: id, network, provenance, a line for each array, and which weights are shared
 arrays    masks (coded as in `codec`), alive values, then everything else, in the header's order
-digest    SHA-256 of all before it
+digest    SHA-256 of all before it, in every version: so what is newer is told from what is damaged
 """
 
 from __future__ import annotations
@@ -27,12 +27,16 @@ from sparsepop.tickets.codec import decode, encode, mask_bytes
 from sparsepop.tickets.ticket import Provenance, Ticket, to_array
 
 _MAGIC, _DIGEST = b"SPTICKET", 32
-_PLAIN, _SHARED = 1, 2
+_PLAIN, _SHARED = 1, 2  # a newer version takes the next number
 _START = struct.Struct("<8sII")
 
 
 class DamagedTicket(ValueError):
     """A file that is no ticket, or not the one that its name says."""
+
+
+class NewerTicket(DamagedTicket):
+    """A sound ticket that only a newer sparsepop can read: nothing is wrong with the file."""
 
 
 def to_bytes(ticket: Ticket) -> bytes:
@@ -51,7 +55,9 @@ def to_bytes(ticket: Ticket) -> bytes:
 
 
 def from_bytes(data: bytes) -> Ticket:
-    """The ticket that `to_bytes` wrote; DamagedTicket for anything else."""
+    """The ticket that `to_bytes` wrote; NewerTicket where a newer sparsepop did, DamagedTicket for anything
+    else.
+    """
     header, body = _opened(data)
     try:
         ticket = _ticket(header, body)
@@ -107,8 +113,10 @@ def _opened(data: bytes) -> tuple[dict[str, Any], memoryview]:
         raise DamagedTicket("it is no ticket, or cut short")
     _check_digest(data)
     _, version, length = _START.unpack_from(data)
-    if version not in (_PLAIN, _SHARED):
-        raise DamagedTicket(f"it has version {version} and this sparsepop reads {_PLAIN} and {_SHARED}")
+    if version > _SHARED:
+        raise NewerTicket(f"it has version {version} and this sparsepop reads {_PLAIN} to {_SHARED}")
+    if version < _PLAIN:
+        raise DamagedTicket(f"no ticket has version {version}")
     body = _START.size + length
     header: dict[str, Any] = json.loads(zlib.decompress(data[_START.size : body]))
     return header, memoryview(data)[body:-_DIGEST]

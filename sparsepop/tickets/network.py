@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from sparsepop.masks import Masks
 from sparsepop.member import Member
 from sparsepop.methods import Superpose
+from sparsepop.methods.cheap import CheapTicket
 from sparsepop.methods.sharing import sharing_of
 from sparsepop.models import blank, is_own, model_name
 from sparsepop.tickets.ticket import Provenance, Ticket
@@ -41,7 +42,7 @@ def take_plain(member: Member, provenance: Provenance | None = None) -> Ticket:
 def take_cheap(member: Member, provenance: Provenance | None = None) -> list[Ticket]:
     """The tickets that a `Superpose` among a finished member's methods remembers, oldest first: the networks
     that its own was made of. None where other methods had changed the architecture when they were taken, but
-    for `ShareWeights`.
+    for `ShareWeights`. Each knows what it scored on validation, and what it costs, but for device-seconds.
     """
     owners, gains = sharing_of(member)
     bare = blank(member.recipe.model, member.task.shape, member.task.classes)
@@ -54,11 +55,28 @@ def take_cheap(member: Member, provenance: Provenance | None = None) -> list[Tic
             member,
             each.state,
             each.masks,
-            replace(source, kind="cheap", step=each.step, ledger={}, metrics={}),
+            replace(
+                source,
+                kind="cheap",
+                step=each.step,
+                ledger=_ledger(each, member, source),
+                metrics=each.metrics,
+            ),
         )
         for each in found
         if each.state.keys() == names
     ]
+
+
+def _ledger(cheap: CheapTicket, member: Member, source: Provenance) -> dict[str, float]:
+    """What a cheap ticket costs: what is `source`'s, the finished member's, and depends on neither masks nor
+    time is the same for both.
+    """
+    owners, _ = sharing_of(member)
+    densities = {name: float(mask.double().mean()) for name, mask in cheap.masks.items()}
+    densities |= {name: densities[owner] for name, owner in owners.items() if owner in densities}
+    same = {name: value for name, value in source.ledger.items() if name not in ("train_flops", "seconds")}
+    return {**same, **cheap.costs, "inference_flops": member.costs.forward_flops(densities)}
 
 
 def load(ticket: Ticket, device: str | torch.device = "cpu") -> tuple[nn.Module, Masks]:

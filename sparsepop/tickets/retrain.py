@@ -25,9 +25,11 @@ class FromTicket(Method):
     member's own initial weights stay (the lottery ticket's question, Frankle & Carbin 2019). A ticket whose
     layers share weights needs the `ShareWeights` that it was made with before it.
 
-    Masks then stay as they are unless another method changes them. Made by `from_ticket`, which fills in the
-    ticket's `density`. The store is read once, at the start; a resumed member needs it no more. Raises
-    ValueError where the ticket is of another network.
+    Masks then stay as they are unless another method changes them. With its weights it may follow a method
+    that sets masks of its own at the start, and replaces these; without, it comes first, for what is pruned
+    has lost its initial weights. Made by `from_ticket`, which fills in the ticket's `density`. The store is
+    read once, at the start; a resumed member needs it no more. Raises ValueError where the ticket is of
+    another network.
     """
 
     store: str
@@ -41,9 +43,15 @@ class FromTicket(Method):
     def start(self, member: Member) -> None:
         ticket = TicketStore(Storage(self.store)).read(self.ticket)
         _check_fits(ticket, member)
-        if self.weights:
-            _copy_weights(ticket, member)
+        if not self.weights and not member.masks.all_alive:
+            raise ValueError(
+                f"only {member.masks.density:.4g} of the initial weights are left for ticket {self.ticket} "
+                "without its own: put FromTicket first, and explore with DropGrow(None, ...)"
+            )
         member.masks.set(ticket.masks, member.optimizer)
+        if self.weights:
+            # after the masks, which zero whatever was dead before
+            _copy_weights(ticket, member)
         if member.masks.alive != round(self.density * member.masks.total):
             raise ValueError(
                 f"ticket {self.ticket} has density {ticket.density}, not {self.density}: use from_ticket"

@@ -6,7 +6,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ import pandas as pd
 from sparsepop.storage import Storage, side_by_side
 from sparsepop.tickets.format import (
     DamagedTicket,
+    NewerTicket,
     from_bytes,
     owner_from_bytes,
     owner_to_bytes,
@@ -33,6 +34,7 @@ _TYPES = {
     **{"bytes": "int64", "parents": "object"},
 }
 _ONE_OWNER = ("kind", "member", "step")  # what sets the owners of a ticket apart
+_PROVENANCE = {each.name for each in fields(Provenance)}
 _Result = TypeVar("_Result")
 
 
@@ -56,8 +58,9 @@ class TicketStore:
         return f"{ticket}{_ENDING}"
 
     def write(self, ticket: Ticket) -> str:
-        """Keep a ticket, atomically; returns its id. A network that is there already stays as it is, unless
-        its file is damaged: then it is replaced. A further owner of it is kept too, each once.
+        """Keep a ticket, atomically; returns its id. A network that is there already stays as it is, also in
+        a newer version's file, unless its file is damaged: then it is replaced. A further owner of it is kept
+        too, each once.
         """
         data = to_bytes(ticket)
         try:
@@ -69,6 +72,9 @@ class TicketStore:
     def _write_again(self, ticket: Ticket, data: bytes) -> None:
         try:
             first = self.read(ticket.id).provenance
+        except NewerTicket:
+            # its first owner cannot be read; who reads the file tells an owner that comes twice
+            self._keep_owner(ticket)
         except DamagedTicket:
             self.storage.write(self.path(ticket.id), data)
         except FileNotFoundError:
@@ -87,8 +93,12 @@ class TicketStore:
     def read(self, ticket: str, **wanted: Any) -> Ticket:
         """The ticket of this id, with the provenance of its first owner, or of the first that has what is
         `wanted` (`kind="cheap"`, `member=3`). Raises FileNotFoundError when there is none, and DamagedTicket,
-        naming the file, when its content is not what was written.
+        naming the file, when its content is not what was written, or NewerTicket, one of these, when it is
+        for a newer sparsepop; ValueError for a keyword that no provenance has.
         """
+        if odd := sorted(wanted.keys() - _PROVENANCE):
+            known = ", ".join(sorted(_PROVENANCE))
+            raise ValueError(f"no owner of a ticket has {odd[0]!r}: use one of {known}; frame() knows more")
         return self._read(ticket, wanted, self._beside() if wanted else {})
 
     def read_rows(self, rows: pd.DataFrame) -> list[Ticket]:
@@ -193,6 +203,8 @@ class TicketStore:
     def _opened(self, path: str, open_it: Callable[[bytes], _Result]) -> _Result:
         try:
             return open_it(self.storage.read(path))
+        except NewerTicket as error:
+            raise NewerTicket(f"{self.storage}/{path} is newer ({error}): update sparsepop") from error
         except DamagedTicket as error:
             where = f"{self.storage}/{path}"
             raise DamagedTicket(

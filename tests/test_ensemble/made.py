@@ -24,12 +24,13 @@ def trained(
     model: str = "wrn-10-1",
     mask_seed: int | None = None,
     first: tuple[Method, ...] = (),
+    keep_dense: tuple[str, ...] = (),
 ) -> Ticket:
     """A ticket of RigL behind the `first` methods; with `mask_seed`, of a static mask that depends on that
     seed alone.
     """
     methods = rigl(density, STEPS, interval=5) if mask_seed is None else static(density)
-    recipe = Recipe(model, STEPS, (*first, *methods), SGD(0.05), batch=BATCH)
+    recipe = Recipe(model, STEPS, (*first, *methods), SGD(0.05), batch=BATCH, keep_dense=keep_dense)
     member = Member.build(recipe, seed if mask_seed is None else mask_seed, TASK)
     member.seed = seed  # batches
     list(train(member, Toy(), every=STEPS))

@@ -63,10 +63,20 @@ def test_no_other_temperature_is_better() -> None:
     assert losses[1] == min(losses)
 
 
-def test_always_right_or_always_wrong_stays_finite() -> None:
-    logits, labels = 5 * torch.eye(4).repeat(3, 1), torch.arange(4).repeat(3)
-    assert fit_temperature(logits, labels) == pytest.approx(math.exp(-8))
-    assert fit_temperature(-logits, labels) == pytest.approx(math.exp(8))
+@pytest.mark.parametrize("scale", [1e-3, 5.0, 1e4, -1e-3, -5.0, -1e4, 0.0])
+def test_always_right_or_always_wrong_has_no_best_temperature(scale: float) -> None:
+    """Any lower one is better for the first, any higher one for the second, and none differs for zeros."""
+    logits, labels = scale * torch.eye(4).repeat(3, 1), torch.arange(4).repeat(3)
+    assert math.isnan(fit_temperature(logits, labels))
+
+
+def test_without_a_best_temperature_nothing_is_scaled() -> None:
+    right = 5 * torch.eye(4).repeat(3, 1), torch.arange(4).repeat(3)
+    found = assess(two_bins(), fit_on=right)
+    assert found.nll == pytest.approx(float(F.cross_entropy(*two_bins())))
+    assert math.isfinite(found.calibration_error)
+    for name in ("temperature", "scaled_nll", "scaled_calibration_error"):
+        assert math.isnan(getattr(found, name)), name
 
 
 def test_an_assessment() -> None:

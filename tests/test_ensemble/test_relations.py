@@ -9,6 +9,7 @@ import pytest
 
 from sparsepop.ensemble import Relations, relations
 from sparsepop.ensemble.lines import Point, line
+from sparsepop.methods import ShareWeights
 from sparsepop.overlaps import MaskSet, overlap
 from tests.test_ensemble.made import SETTING, trained
 
@@ -24,6 +25,17 @@ def test_barriers_are_measured_on_the_split_that_is_asked_for(monkeypatch: pytes
     tickets = [trained(seed) for seed in range(2)]
     assert "barrier" in Relations(SETTING, "test", lines=True).of(tickets)
     assert measured == ["test"]
+
+
+@pytest.mark.parametrize("odd", ["shared", "dense"])
+def test_tickets_without_an_average_are_not_compared_by_their_weights(odd: str) -> None:
+    """They may vote all the same, whatever they share or keep dense."""
+    if odd == "shared":
+        one, other = (trained(0, model="resnet-20-w4", first=first) for first in ((), (ShareWeights(),)))
+    else:
+        one, other = trained(0), trained(1, keep_dense=("conv1.weight",))
+    found = Relations(SETTING, "validation", lines=True).of([one, other])
+    assert found.keys() == {"disagreement"}
 
 
 def test_two_tickets_are_compared_once_in_all_combinations(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,7 +94,7 @@ def test_weights_that_layers_share_stay_shared() -> None:
         gain = f"{name.removesuffix('weight')}gain"
         mean = (tickets[0].others[gain] + tickets[1].others[gain]) / 2
         torch.testing.assert_close(made.others[gain], mean)
-    with pytest.raises(ValueError, match="different networks"):
+    with pytest.raises(ValueError, match=r"different networks .*weight is shared in one alone"):
         superpose([tickets[0], trained(0, model="resnet-20-w4")], SETTING)
 
 
@@ -120,6 +120,27 @@ def test_greedy_at_a_density_that_one_ticket_does_not_have() -> None:
     assert best.ticket.density == pytest.approx(min(1.2 * single, there), rel=1e-3)
     with pytest.raises(ValueError, match="what all tickets together have"):
         greedy(three(), SETTING, density=1.01 * union)
+
+
+def test_greedy_re_estimates_statistics_of_what_is_pruned(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, bool]] = []
+    plain = module.superpose
+
+    def watched(chosen: list[Ticket], *args: object, **kwargs: object) -> module.Superposed:
+        asked.append((len(chosen), bool(kwargs["recalibrate"])))
+        return plain(chosen, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "superpose", watched)
+    for density, first in ((None, False), (trained(0).density, False), (0.1, True)):
+        asked.clear()
+        best, _ = greedy(three(), SETTING, density=density)
+        assert asked[0] == (1, first)
+        assert all(recalibrated for count, recalibrated in asked if count > 1)
+        assert best.recalibrated == SETTING.accuracy(best.ticket)
+    assert greedy(three(), SETTING, density=0.1, recalibrate=False)[0].ticket.alive == round(
+        0.1 * trained(0).total
+    )
+    assert not asked[-1][1]
 
 
 def test_same_mask_soups_stay_on_their_mask() -> None:
@@ -183,7 +204,14 @@ def test_tickets_are_left_as_they_are() -> None:
     [
         (lambda: superpose([], SETTING), "no ticket"),
         (lambda: greedy([], SETTING), "no ticket"),
-        (lambda: superpose([trained(0), trained(0, model="lenet-300-100")], SETTING), "different networks"),
+        (
+            lambda: superpose([trained(0), trained(0, model="lenet-300-100")], SETTING),
+            r"different networks .*wrn-10-1 \(3, 8, 8\), 10 classes; lenet-300-100",
+        ),
+        (
+            lambda: superpose([trained(0), trained(1, keep_dense=("conv1.weight",))], SETTING),
+            r"different networks .*: conv1\.weight is kept dense in one alone",
+        ),
         (lambda: superpose([trained(0), trained(1, 0.1)], SETTING), "different density"),
         (lambda: superpose(three(), SETTING, [1.0, 2.0]), "3 tickets need as many weights"),
         (lambda: superpose(three(), SETTING, [1.0, -1.0, 1.0]), "none negative"),

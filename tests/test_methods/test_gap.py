@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -251,6 +252,22 @@ def test_the_share_of_replaced_weights_is_told() -> None:
     assert method.measure(member) == {"phase": 3.0}
 
 
+def test_a_global_budget_replaces_weights_of_layers_that_were_not_grown() -> None:
+    method = turns(scope="global")
+    member = run(Member.build(recipe_of(method), 0, TASK), 1)
+    before = {name: mask.clone() for name, mask in member.masks.tensors.items()}
+    grown = method.partition.groups(member.masks.shapes)[0]
+    run(member, 1)
+    measured = method.measure_layers(member)
+    lost = {name: int((mask & ~member.masks.tensors[name]).sum()) for name, mask in before.items()}
+    others = [name for name in before if name not in grown]
+    assert any(lost[name] for name in others)
+    for name in others:
+        assert measured[name]["changed"] == pytest.approx(lost[name] / int(before[name].sum()))
+    (note,) = (note for note in member.take_notes() if note.kind == "prune")
+    assert note.message == ", ".join(grown)
+
+
 # --- special cases (7, 8)
 
 
@@ -363,6 +380,28 @@ def test_gap_fills_what_fine_tuning_leaves_with_phases() -> None:
     longer = gap(0.2, 990, parts=3, length=100)[0]
     assert isinstance(longer, GrowPrune)
     assert longer.phases == Phases.regular(100, 8)
+    short = gap(0.2, 60)[0]
+    assert isinstance(short, GrowPrune)
+    assert short.phases == Phases.regular(1, 28)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: gap(0.1, 100, length=1000), r"length=1000 do not fit into the 85 steps .*1 to 85"),
+        (lambda: gap(0.1, 100, length=0), "length=0 do not fit"),
+        (lambda: gap(0.1, 100, length=-5), "length=-5 do not fit"),
+        (lambda: gap(0.1, 100, fine_tune=1.0), r"fine_tune=1\.0 is no share"),
+        (lambda: gap(0.1, 100, parts=0), "parts=0"),
+        (lambda: one_shot(0.1, 100, fine_tune=-0.1), r"fine_tune=-0\.1 is no share"),
+        (lambda: one_shot(0.1, 10, fine_tune=0.99), r"fine_tune=0\.99 leaves none of the 10 steps"),
+        (lambda: acdc(0.1, 10), "10 steps are fewer"),
+    ],
+)
+def test_timetables_that_hold_no_phase_are_refused(make: Callable[[], object], message: str) -> None:
+    """They would train a random mask that never changes, and be called grow-and-prune."""
+    with pytest.raises(ValueError, match=message):
+        make()
 
 
 # --- costs, states of others, settings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,7 @@ from sparsepop.methods import (
     gap,
     gmp,
     granet,
+    parallel_gap,
     rigl,
     rigl_itop,
     sparse_evolution,
@@ -35,8 +37,10 @@ from sparsepop.methods import (
 )
 from sparsepop.methods.cheap import remember
 from sparsepop.optim import SGD
+from sparsepop.outputs import evaluate
+from sparsepop.overlaps import overlap
 from sparsepop.recipe import Recipe
-from sparsepop.schedule import Linear, Milestones, Triangular, TwoPhases
+from sparsepop.schedule import Linear, Milestones, Phases, Triangular, TwoPhases
 from sparsepop.train import Report, train
 from tests.cases import BATCH, TASK, Toy, go, run
 from tests.test_methods.small import NAME, alive, assign, eight, weights
@@ -90,14 +94,43 @@ def test_the_base_changes_no_connection_during_the_cycles() -> None:
     assert [step for step in range(30) if itop.every(step)] == [2, 4]
 
 
-def test_exploring_can_be_left_out() -> None:
-    assert sup_tickets(static(0.1), PHASES, explore=0.0) == (*static(0.1), Superpose(PHASES))
+@pytest.mark.parametrize("grow", ["gradient", "random"])
+def test_exploring_can_be_left_out(grow: str) -> None:
+    """Bit for bit, with no dense gradient booked."""
+    methods = sup_tickets(rigl(0.1, 6, interval=2), PHASES, explore=0.0, grow=grow)
+    base, jump, last = methods
+    assert isinstance(jump, DropGrow)
+    plain, member = (Member.build(recipe_of(each), 0, TASK) for each in ((base, last), methods))
+    for _ in zip(go(plain, Toy(), PHASES.end), go(member, Toy(), PHASES.end), strict=True):
+        assert plain.masks.version == member.masks.version
+    assert all(torch.equal(value, state_of(plain)[name]) for name, value in state_of(member).items())
+    assert member.train_flops == plain.train_flops
+
+
+def test_tickets_stay_known_when_exploring_begins() -> None:
+    """Who takes over a state of a member that explores nothing finds its tickets."""
+    donor, member = (
+        Member.build(recipe_of(sup_tickets(static(0.1), PHASES, explore=explore)), 0, TASK)
+        for explore in (0.0, 0.5)
+    )
+    run(donor, 12)
+    member.load(donor.state())
+    assert [each.step for each in superpose_of(member).tickets(member)] == [6, 10]
 
 
 @pytest.mark.parametrize(
     ("make", "named"),
     [
-        (lambda: sup_tickets(gmp(0.1, 40), PHASES), "Magnitude reaches its density at step 30.*steps=6"),
+        (
+            lambda: sup_tickets(gmp(0.1, 40), PHASES),
+            "Magnitude reaches its density at step 30.*by step 6, or",
+        ),
+        (
+            lambda: sup_tickets(parallel_gap(0.1, Phases.regular(5, 2), 0), PHASES),
+            "PartitionGrow .*have it settle by step 6, or begin the cycles later",
+        ),
+        (lambda: sup_tickets(static(0.1), PHASES, explore=-0.5), r"\[0, 1\), got -0\.5"),
+        (lambda: sup_tickets(static(0.1), PHASES, explore=math.nan), r"\[0, 1\), got nan"),
         (lambda: Superpose(PHASES, "mean"), "'mean'.*caa, cima"),
         (lambda: Superpose(PHASES, factor=0.0), r"factor.*0\.0"),
         (lambda: Superpose(PHASES, prune="never"), "'never'.*end, each"),
@@ -111,6 +144,15 @@ def test_exploring_can_be_left_out() -> None:
 def test_settings_that_cannot_work_are_refused(make: object, named: str) -> None:
     with pytest.raises(ValueError, match=named):
         make()  # type: ignore[operator]
+
+
+def test_the_cycles_end_with_the_run() -> None:
+    """What is trained after the last one would be no part of the network that results."""
+    longer = replace(recipe_of(sup_tickets(static(0.1), PHASES)), steps=30)
+    with pytest.raises(ValueError, match=r"ends at step 18 and training at step 30.*split\(steps"):
+        Member.build(longer, 0, TASK)
+    without = replace(longer, methods=sup_tickets(static(0.1), TwoPhases(6, 4, 0)))
+    assert Member.build(without, 0, TASK).step == 0
 
 
 @dataclass(frozen=True)
@@ -424,6 +466,34 @@ def test_every_ticket_and_every_stage_is_told() -> None:
     assert member.masks.density < all_["union_density"] <= 4 * member.masks.density
     assert 1 / 3 <= all_["overlap"] < 1
     assert sum(value for name, value in all_.items() if name.startswith("from_")) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("prune", ["end", "each"])
+def test_the_average_is_judged_after_each_ticket(prune: str) -> None:
+    """Yin et al. 2022: accuracy against the number of tickets; by hand, each mean with its BatchNorm's."""
+    recipe = recipe_of(sup_tickets(rigl(0.1, 6, interval=2), PHASES, prune=prune), "wrn-10-1")
+    member, report = finished(recipe)
+    rows, (all_,) = told(report, "average"), told(report, "superpose")
+    assert [row["tickets"] for row in rows] == [1, 2, 3, 4]
+    assert rows[0]["unpruned"] == rows[0]["pruned"] == told(report, "ticket")[0]["accuracy"]
+    assert {name: rows[-1][name] for name in ("unpruned", "pruned")} == {
+        name: all_[name] for name in ("unpruned", "pruned")
+    }
+    states = tickets(member)
+    for count, row in enumerate(rows, 1):
+        mean = {name: torch.stack([s[name].double() for s in states[:count]]).mean(0) for name in states[0]}
+        member.model.load_state_dict(mean)
+        score = evaluate(member, Toy().batches("validation", BATCH))
+        assert row["unpruned"] == pytest.approx(score.accuracy, abs=0.051)  # one image of 20
+
+
+def test_overlap_with_the_final_mask() -> None:
+    member, report = finished(recipe_of(sup_tickets(rigl(0.1, 6, interval=2), PHASES)))
+    (all_,) = told(report, "superpose")
+    masks = [each.masks for each in superpose_of(member).tickets(member)]
+    mean = sum(overlap(each, member.masks.tensors) for each in masks) / len(masks)
+    assert all_["overlap_final"] == pytest.approx(mean)
+    assert 0 < mean < 1
 
 
 def test_a_bad_ticket_is_warned_of() -> None:

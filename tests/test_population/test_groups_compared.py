@@ -16,9 +16,10 @@ from sparsepop.experiment import PARTITION, Experiment, PartitionParallel
 from sparsepop.member import State
 from sparsepop.merge import unpack
 from sparsepop.methods import Partition, PartitionGrow
+from sparsepop.methods.partition_grow import growth_of
 from sparsepop.optim import SGD
 from sparsepop.population import merging
-from sparsepop.population.board import Board, Terms
+from sparsepop.population.board import Board, Terms, welcome
 from sparsepop.population.job import Job
 from sparsepop.population.launch import train_all
 from sparsepop.population.messages import Post
@@ -53,7 +54,7 @@ def post(member: int, generation: int) -> Post:
 
 def ended(group: int, generation: int) -> tuple[Merge, Outcome]:
     posts = tuple(post(member, generation) for member in (2 * group, 2 * group + 1))
-    numbers = {"merged": SCORES[group], "collapsed": 0.0}
+    numbers = {"merged": SCORES[group], "merged_loss": 0.5, "collapsed": 0.0}
     return Merge(group, generation, posts), Outcome(numbers, {2 * group: 5, 2 * group + 1: 6}, 7.0)
 
 
@@ -250,23 +251,56 @@ def test_all_members_of_a_losing_group_go_on_from_the_winners_network(
     assert int(first["step"]) in steps
 
 
-def test_a_partition_that_is_kept_is_the_one_that_its_member_had_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A member that has just taken over the winner's network falls: its group had another one before."""
-    storage, kept, exploited = Storage(str(tmp_path)), merging._kept, MemberTrial.record_exploit
-    found: list[tuple[int, State, Collection[str]]] = []
-    seen: list[tuple[int, Mapping[str, torch.Tensor]]] = []
+Fallen = list[tuple[int, State, Collection[str]]]
+
+
+def has_one_fall(patch: pytest.MonkeyPatch, world: World) -> Fallen:
+    """The member that will fail for good in `world` once its group has just taken the winner's network; with
+    the state that it had then, and the names of its weights.
+    """
+    exploited, fallen = MemberTrial.record_exploit, Fallen()
 
     def falls(self: MemberTrial, *args: Any) -> None:
         exploited(self, *args)
-        if self.generation == 1 and self.start.member % 2 and not found:
+        if self.generation == 1 and self.start.member % 2 and not fallen:
             state = {name: value.clone() for name, value in self.member.model.state_dict().items()}
-            found.append((self.start.member, state, self.member.masks.params.keys()))
+            fallen.append((self.start.member, state, self.member.masks.params.keys()))
             exchange = world.client.exchange
             assert exchange is not None
             world.client._call(exchange.retire(self.start.member))
             raise ValueError("it fell")
+
+    patch.setattr(MemberTrial, "record_exploit", falls)
+    return fallen
+
+
+def test_who_fell_with_another_groups_network_can_be_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The winners are many rounds further by then, and need that network no more."""
+
+    def longer(hp: dict[str, Any]) -> Recipe:
+        phases = Phases.regular(GENERATION, 6)
+        return replace(
+            recipe(hp), steps=phases.end + 2, methods=(replace(growth_of(recipe(hp)), rounds=phases),)
+        )
+
+    storage, experiment = Storage(str(tmp_path)), parallel(longer, SEARCH)
+    world = World(experiment, storage)
+    with monkeypatch.context() as patch:
+        fallen = has_one_fall(patch, world)
+        errors = world.run().errors
+        assert fallen[0][0] in errors
+    welcome(storage)  # as a later run of the same command does
+    assert not World(experiment, storage).run().errors
+
+
+def test_a_partition_that_is_kept_is_the_one_that_its_member_had_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A member that has just taken over the winner's network falls: its group had another one before."""
+    storage, kept = Storage(str(tmp_path)), merging._kept
+    seen: list[tuple[int, Mapping[str, torch.Tensor]]] = []
 
     def watched(job: Job, rounds: PartitionRounds, merge: Merge, member: int) -> State:
         parcel = kept(job, rounds, merge, member)
@@ -274,9 +308,9 @@ def test_a_partition_that_is_kept_is_the_one_that_its_member_had_found(
             seen.append((member, unpack(parcel)["model"]))
         return parcel
 
-    monkeypatch.setattr(MemberTrial, "record_exploit", falls)
     monkeypatch.setattr(merging, "_kept", watched)
     world = World(made(replace(SEARCH, lost="keep")), storage)
+    found = has_one_fall(monkeypatch, world)
     world.run()
     ((fallen, state, weights),) = found
     ((member, model),) = seen

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sparsepop.config import ConfigError
 from sparsepop.experiment import PARTITION, PBT, Experiment, Grid, PartitionParallel, Resources, Sampled
 from sparsepop.member import Task
-from sparsepop.methods import AtDensity, Cut, Method, PhaseDyReLU, Thresholds, gmp
+from sparsepop.methods import AtDensity, Cut, Method, PhaseDyReLU, Thresholds, gap, gmp
 from sparsepop.optim import SGD
 from sparsepop.population.preflight import (
     begin,
@@ -27,10 +27,16 @@ from sparsepop.population.preflight import (
 from sparsepop.recipe import Recipe
 from sparsepop.results import SCHEMAS
 from sparsepop.schedule import Linear
-from sparsepop.space import Integers
+from sparsepop.space import Choice, Domain, Integers
 from sparsepop.storage import Storage, StorageError
 from tests.test_population.rounds import SEARCH, maker, parallel
 from tests.test_population.worlds import SPACE, experiment, recipe
+
+PARTS: dict[str, Domain] = {"parts": Choice((2, 3, 12))}
+
+
+def parted(hp: dict[str, Any]) -> Recipe:
+    return Recipe("lenet-300-100", 32, gap(0.1, 32, parts=hp["parts"], length=4), batch=16)
 
 
 def soft_recipe(hp: dict[str, Any]) -> Recipe:
@@ -100,6 +106,9 @@ def with_recipe(**changes: Any) -> Callable[[dict[str, Any]], Recipe]:
             ),
             "groups differ in their rounds",
         ),
+        (experiment(Grid({"parts": [2, 12]}), recipe=parted), "12 partitions are more than the 3 layers"),
+        # both members start with two, and an exchange may change it
+        (experiment(PBT(PARTS, 2), recipe=parted, seed=3), "12 partitions are more than the 3 layers"),
     ],
 )
 def test_an_experiment_that_cannot_work_is_refused_in_one_line(changed: Experiment, message: str) -> None:

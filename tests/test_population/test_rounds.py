@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from sparsepop.experiment import PARTITION, PartitionParallel
 from sparsepop.member import Member
 from sparsepop.merge import Round
-from sparsepop.methods import Method, PartitionGrow
+from sparsepop.methods import Method, PartitionGrow, Superpose
 from sparsepop.population.board import Board, Terms
 from sparsepop.population.exchange import Exchange
 from sparsepop.population.messages import Assignment, Post
@@ -23,7 +24,9 @@ from sparsepop.population.partitions import PartitionRounds
 from sparsepop.population.rounds import Merge, Outcome, at_once, mergeable
 from sparsepop.population.states import merged_path
 from sparsepop.population.trial import MemberTrial
+from sparsepop.recipe import Recipe
 from sparsepop.results import ancestors, leaderboard, read
+from sparsepop.schedule import TwoPhases
 from sparsepop.storage import Storage
 from sparsepop.tickets import take
 from tests.test_population.boards import settle, tell
@@ -317,7 +320,27 @@ def test_a_population_comes_to_what_the_simulation_comes_to(
         (0, 0, begin * GENERATION),
         (1, begin * GENERATION, int(rounds[-1].step)),
     ]
-    assert not storage.exists(merged_path(0, begin))
+    assert storage.names("merged/p0000") == [f"g{begin + 1:04d}.pt", f"g{begin + 2:04d}.pt"]
+    merges = read(storage, "events").query("kind == 'merge'").set_index(["member", "generation"])["overlap"]
+    assert (merges.drop((1, begin + 2)) < 1.0).all()
+    assert math.isnan(merges[1, begin + 2])  # which goes no further, and takes nothing
+
+
+def test_tickets_of_the_fine_tuning_are_superposed_at_the_end(tmp_path: Path) -> None:
+    """The last round ends dense, so cycles can begin a step later at the earliest."""
+
+    def recipe(hp: dict[str, Any]) -> Recipe:
+        rounds = maker("lenet-300-100")(hp)
+        cycles = TwoPhases(rounds.steps - 1, 2, 2)
+        methods = (*rounds.methods, Superpose(cycles))
+        return replace(rounds, steps=cycles.end, methods=methods)
+
+    world = World(parallel(recipe), Storage(str(tmp_path))).run()
+    member, _ = assert_simulated(world, recipe)
+    assert member.masks.alive == round(0.1 * member.masks.total)
+    (made,) = read(world.storage, "events").query("kind == 'superpose'")["numbers"]
+    assert made["tickets"] == 3.0
+    assert made["union_density"] == pytest.approx(0.1, abs=1e-3)  # nothing of the dense rounds is in it
 
 
 def test_what_is_sent_is_within_5_percent_of_the_specification(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 
 from sparsepop.config import ConfigError
 from sparsepop.data import open_data
-from sparsepop.experiment import Experiment, SuperposeParallel
+from sparsepop.experiment import Experiment, Sampled, SuperposeParallel
 from sparsepop.member import Member, Task
 from sparsepop.merge import superpose_states, superposition
 from sparsepop.methods import Cut, Thresholds, gmp, rigl
@@ -111,6 +111,19 @@ def test_all_take_the_superposed_network_or_the_worst(share: str, quantile: floa
     assert not any(each.ends or each.donor is not None for each in decided)
     assert sum(each.numbers.get("flops", 0.0) for each in decided) == 9.0
     assert {m: decided[m].numbers["bytes_up"] for m in takers} == {m: 5.0 + m for m in takers}
+
+
+@pytest.mark.parametrize(("recalibrated", "takers"), [(0.9, [1]), (0.91, [0, 1, 2, 3])])
+def test_a_network_that_has_to_be_better_is_left_where_it_is_not(
+    recalibrated: float, takers: list[int]
+) -> None:
+    """Member 1 has diverged: anything is better than what it has."""
+    search = replace(FOUR, accept="better")
+    outcome = replace(OUTCOME, numbers={"collapsed": 0.0, "recalibrated": recalibrated, "best_member": 0.9})
+    decided = rounds(search).after([(merge_of(search), outcome)], range(4))
+    assert [each.member for each in decided if each.group == 0] == takers
+    assert all(each.numbers["recalibrated"] == recalibrated for each in decided)
+    assert all(each.reason.endswith("the best of them") for each in decided if each.group is None)
 
 
 def test_all_start_from_the_first_member_each_with_its_own_hyperparameters() -> None:
@@ -337,6 +350,26 @@ def test_members_of_a_soft_method_are_superposed_once_they_are_cut(tmp_path: Pat
     assert all(density <= numbers["union_density"] <= 3 * density for numbers in events["numbers"])
     # all have had one network since step 16, and masks that no method changes
     assert {member.masks.digest() for member in others} == {first.masks.digest()}
+
+
+def test_who_leaves_the_superposed_network_trains_as_if_alone_and_has_paid_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Members far apart have no useful average."""
+    apart = replace(SEARCH, accept="better", common=None)
+    alone, together = (Storage(str(tmp_path / name)) for name in ("alone", "together"))
+    assert not World(replace(experiment(), search=Sampled(SPACE, 3)), alone).run().errors
+    with monkeypatch.context() as patch:
+        patch.setattr(Superpositions, "_accepts", lambda *_: False)
+        assert not World(experiment(apart), together).run().errors
+    for member in range(3):
+        assert ticket_of(together, member).id == ticket_of(alone, member).id
+    events = read(together, "events").query("kind == 'superpose'")
+    assert len(events) == 3 * 2
+    assert events["overlap"].isna().all()
+    assert events["message"].str.endswith("left: no better than the best of them").all()
+    spent = [read(each, "reports").query("final")["train_flops"].sum() for each in (alone, together)]
+    assert spent[1] > spent[0]
 
 
 def test_only_the_worst_takes_it_and_the_others_go_on(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import torch
 
 from sparsepop.budgets import allocate
 from sparsepop.member import Member
-from sparsepop.methods import Method, ShareWeights, rigl
+from sparsepop.methods import DropGrow, GrowPrune, Method, Partition, ShareWeights, Static, rigl
 from sparsepop.recipe import Recipe
+from sparsepop.schedule import Every, Phases
 from sparsepop.storage import Storage
 from sparsepop.tickets import FromTicket, TicketStore, from_ticket, take
 from sparsepop.train import train
@@ -64,9 +65,29 @@ def test_other_methods_go_on_from_its_masks(store: TicketStore) -> None:
     member = Member.build(Recipe("wrn-10-1", STEPS, (grow, from_ticket(store, "")), batch=BATCH), 5, TASK)
     before, counts = member.masks.digest(), dict(member.masks.counts)
     assert counts == made().counts
+    for name, value in made().state().items():
+        assert torch.equal(member.model.state_dict()[name], value)
     run(member, STEPS)
     assert member.masks.digest() != before
     assert member.masks.counts == allocate(member.masks.shapes, 0.1, "erk")
+
+
+def test_initial_weights_that_are_gone_are_refused(store: TicketStore) -> None:
+    start, (explore,) = from_ticket(store, "", weights=False), rigl(0.1, STEPS, interval=3)
+    with pytest.raises(ValueError, match=r"only 0\.1 of the initial weights .*: put FromTicket first"):
+        Member.build(recipe(explore, start), 5, TASK)
+    member = Member.build(recipe(start, DropGrow(None, 0.3, Every(3))), 5, TASK)
+    assert member.masks.counts == made().counts
+    before = member.masks.digest()
+    assert run(member, STEPS).masks.counts == made().counts
+    assert member.masks.digest() != before
+
+
+@pytest.mark.parametrize("weights", [True, False])
+def test_random_masks_do_not_replace_a_tickets(store: TicketStore, weights: bool) -> None:
+    for second in (*rigl(0.1, STEPS), Static(0.1), GrowPrune(0.1, Partition(2), Phases.regular(2, 2))):
+        with pytest.raises(ValueError, match=r"replace those of an earlier method.*DropGrow\(None"):
+            Member.build(recipe(from_ticket(store, "", weights=weights), second), 5, TASK)
 
 
 def test_the_store_is_needed_once(store: TicketStore) -> None:

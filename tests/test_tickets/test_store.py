@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict
 from pathlib import Path
 from uuid import uuid4
@@ -9,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from sparsepop.storage import Storage, objects, temporary
-from sparsepop.tickets import DamagedTicket, Provenance, TicketStore
+from sparsepop.tickets import DamagedTicket, NewerTicket, Provenance, TicketStore
 from sparsepop.tickets.format import provenance_of
 from tests.test_tickets.made import made
 
@@ -102,6 +103,49 @@ def test_a_damaged_file_is_one_clear_error_and_is_replaced(store: TicketStore, d
         assert len(str(caught.value).splitlines()) == 1
     store.write(ticket)
     assert store.read(ticket.id).id == ticket.id
+
+
+def newer(path: Path) -> bytes:
+    """The file's bytes as a later version of the format would have them."""
+    data = path.read_bytes()[:-32]
+    data = data[:8] + (3).to_bytes(4, "little") + data[12:]
+    return data + hashlib.sha256(data).digest()
+
+
+def test_a_newer_versions_file_is_no_damage_and_stays(store: TicketStore) -> None:
+    ticket = made(provenance=Provenance(member=1))
+    path = Path(store.storage.root) / store.path(store.write(ticket))
+    old, new = path.read_bytes(), newer(path)
+    path.write_bytes(new)
+    for look in (lambda: store.read(ticket.id), store.frame):
+        with pytest.raises(NewerTicket) as caught:
+            look()
+        assert str(path) in str(caught.value)
+        assert str(caught.value).endswith("version 3 and this sparsepop reads 1 to 2): update sparsepop")
+    left_out: list[DamagedTicket] = []
+    assert store.frame(left_out).empty
+    assert isinstance(left_out[0], NewerTicket)
+    for member in (1, 2):
+        assert store.write(made(provenance=Provenance(member=member))) == ticket.id
+    assert path.read_bytes() == new
+    path.write_bytes(old)  # as who knows the version reads it
+    assert store.frame()["member"].tolist() == [1, 2]
+
+
+def test_a_damaged_file_of_a_newer_version_is_damaged(store: TicketStore) -> None:
+    ticket = made()
+    path = Path(store.storage.root) / store.path(store.write(ticket))
+    path.write_bytes(newer(path)[:-1])
+    with pytest.raises(DamagedTicket, match="is damaged"):
+        store.read(ticket.id)
+    store.write(ticket)
+    assert store.read(ticket.id).id == ticket.id
+
+
+def test_a_keyword_that_no_owner_has_is_named(store: TicketStore) -> None:
+    ticket = store.write(made())
+    with pytest.raises(ValueError, match=r"'density': use one of data, experiment, kind"):
+        store.read(ticket, density=0.1)
 
 
 def in_memory() -> TicketStore:

@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 
+from sparsepop.ensemble import cost_of
 from sparsepop.member import Member
 from sparsepop.methods import ShareWeights, Superpose, rigl, static, sup_tickets
 from sparsepop.outputs import evaluate
@@ -295,6 +296,14 @@ def test_cheap_tickets_are_the_networks_at_the_ends_of_cycles() -> None:
         assert all(torch.equal(value, wanted[name]) for name, value in ticket.state().items())
     assert {ticket.alive for ticket in cheap} == {member.masks.alive}
     assert isinstance(recipe.methods[-1], Superpose)
+    told = [note.numbers["accuracy"] for note in report.notes if note.kind == "ticket"]
+    assert [ticket.provenance.metrics["validation_accuracy"] for ticket in cheap] == told
+    assert all(ticket.provenance.metrics["validation_loss"] > 0 for ticket in cheap)
+    spent = [ticket.provenance.ledger["train_flops"] for ticket in cheap]
+    assert spent == sorted(set(spent))
+    assert spent[-1] <= report.train_flops
+    for ticket in cheap:
+        assert ticket.provenance.ledger["inference_flops"] == pytest.approx(cost_of([ticket]).inference_flops)
     plain = Member.build(CASES["rigl"].recipe, 1, TASK)
     assert take_cheap(plain) == []
 
@@ -314,3 +323,5 @@ def test_cheap_tickets_of_shared_weights_are_the_networks_of_then() -> None:
     for ticket in cheap:
         with torch.no_grad():
             assert torch.equal(load(from_bytes(to_bytes(ticket)))[0](images), seen[ticket.provenance.step])  # type: ignore[index]
+        flops = ticket.provenance.ledger["inference_flops"]
+        assert flops == pytest.approx(cost_of([ticket]).inference_flops)
