@@ -386,6 +386,17 @@ def test_modules_must_have_settled_before_the_first_ticket() -> None:
     assert recipe_of((PhaseDyReLU(Linear(1.0, 0.0, 6)), *static(0.1), Superpose(PHASES))).steps == PHASES.end
 
 
+def test_networks_that_are_not_yet_sparse_are_not_averaged() -> None:
+    """A round of parallel grow-and-prune ends dense: its first step of fine-tuning prunes."""
+    for rounds, accepted in ((Phases.regular(2, 3), False), (Phases.regular(2, 2), True)):
+        methods = (*parallel_gap(0.1, rounds, 0, parts=2), Superpose(PHASES))
+        if accepted:
+            assert recipe_of(methods).steps == PHASES.end
+            continue
+        with pytest.raises(ValueError, match=r"from step 6 on, and PartitionGrow .* only at step 7: have it"):
+            recipe_of(methods)
+
+
 def test_networks_with_modules_that_are_gone_do_not_count() -> None:
     def recipe(phase: int, phases: TwoPhases) -> Recipe:
         methods = (PhaseDyReLU(Linear(1.0, 0.0, phase)), *static(0.1), Superpose(phases))
