@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Sequence
 
 import pandas as pd
 
-from sparsepop.storage import Storage
 from sparsepop.tickets import DamagedTicket, Ticket, TicketStore
 
 KIND = "member"
@@ -22,7 +21,7 @@ def by_name(store: TicketStore, names: Sequence[str]) -> list[Ticket]:
     found: dict[str, Ticket] = {}
     for name in names:
         place, _, prefix = name.rpartition(":")
-        where = _store_at(place) if place else store
+        where = TicketStore.at(place) if place else store
         ticket = where.read(where.find(prefix))
         if ticket.id in found:
             raise ValueError(f"ticket {ticket.id[:8]} is named twice ({name}): name each once")
@@ -64,13 +63,6 @@ def finite(tickets: Sequence[Ticket], tell: Tell) -> list[Ticket]:
             reason = "its training has diverged, for not all that it holds is finite"
             tell(f"left out: ticket {ticket.id[:8]}: {reason}")
     return kept
-
-
-def _store_at(place: str) -> TicketStore:
-    """The store at `place`, or the one of the experiment there."""
-    storage = Storage(place)
-    itself = TicketStore(storage)
-    return itself if itself.ids() else TicketStore.of_experiment(storage)
 
 
 def _with_kind(frame: pd.DataFrame, kind: str, store: TicketStore) -> pd.DataFrame:

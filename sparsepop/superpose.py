@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from sparsepop.results import Writer
+from sparsepop.results.reader import nothing_yet
 from sparsepop.results.table import rich_table
 from sparsepop.storage import Storage
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 BAD_INPUT = 2
 _WIDE = 10_000  # a pipe has no width to keep to: nothing is cut there
 _HOW = ("uniform", "score", "greedy", "soup", "lineage", "interpolate", "vote", "all")
+_STAGES = ("unpruned", "pruned", "recalibrated")
 _SUPERPOSED = ("uniform", "score", "greedy")  # what any tickets of one network and density can become
 _WAYS = """uniform (default): all alike; score: by validation accuracy; greedy: those alone that raise it;
 soup: all alike, on the one mask that they share; lineage: the best and those that parted from it last, after
@@ -81,6 +83,8 @@ def _run(flags: argparse.Namespace) -> None:
     from sparsepop.tickets import TicketStore
 
     store = TicketStore.of_experiment(storage)
+    if not flags.tickets and not store.ids():
+        raise FileNotFoundError(nothing_yet(storage, "tickets"))
     tickets, beside = _chosen(store, flags)
     data, setting = _setting([*tickets, *beside], flags)
     # nothing is kept before all of it has worked
@@ -167,8 +171,7 @@ def _made(how: str, tickets: Sequence[Ticket], relations: Relations, flags: argp
         options = {"density": flags.density, "scope": flags.scope or "global", "at": place}
         found = combine(tickets, relations.setting, how, recalibrate=not flags.no_recalibrate, **options)
         used = [ticket for ticket in tickets if ticket.id in found.ticket.provenance.parents]
-        stages = ("union_density", "unpruned", "pruned", "recalibrated")
-        numbers = {name: getattr(found, name) for name in stages}
+        numbers = {name: getattr(found, name) for name in ("union_density", *_STAGES)}
         made = Outcome(how, found.ticket.id, used, [found.ticket], numbers)
     return replace(made, numbers={**made.numbers, **relations.of(made.used)})
 
@@ -186,7 +189,9 @@ def _row(made: Outcome, setting: Setting, flags: argparse.Namespace) -> dict[str
     # a temperature says nothing of the images that it was fitted on
     other = None if flags.split == "validation" else vote(made.runs, setting, "validation").outputs
     quality = assess(found.outputs, fit_on=other)
-    cost, name = cost_of(made.runs), made.id[:8] if made.how == "single" else made.how
+    cost, single = cost_of(made.runs), made.how == "single"
+    member = made.runs[0].provenance.member if single else None
+    name = made.how if not single else made.id[:8] if member is None else f"{made.id[:8]} (member {member})"
     known = {"network": name, "density": cost.alive / cost.prunable, "alive": cost.alive}
     known |= {"prunable": cost.prunable, "inference_flops": cost.inference_flops}
     return {**known, **asdict(quality), "disagreement": made.numbers.get("disagreement", 0.0)}
@@ -234,9 +239,12 @@ def _show(
     count = len(rows) - len(combined)
     console.print(rich_table(pd.DataFrame(rows), f"{count} tickets of {storage} on {split}"))
     for made in combined:
-        found = ", ".join(f"{name} {value:.4g}" for name, value in made.numbers.items())
+        told = [f"{name} {value:.4g}" for name, value in made.numbers.items() if name not in _STAGES]
+        if stages := [f"{made.numbers[name]:.4g} {name}" for name in _STAGES if name in made.numbers]:
+            told.append(f"validation accuracy {', '.join(stages)}")
         kept = "" if made.how == "vote" else f" ticket {made.id},"
-        console.print(f"{made.how}:{kept} made of {len(made.used)}: {found}", markup=False, highlight=False)
+        line = f"{made.how}:{kept} made of {len(made.used)}: {'; '.join(told)}"
+        console.print(line, markup=False, highlight=False)
 
 
 def _parser() -> argparse.ArgumentParser:

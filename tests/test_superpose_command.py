@@ -263,7 +263,7 @@ def test_members_that_share_a_cheap_ticket_both_own_it(tmp_path: Path) -> None:
         (["--how", "vote", "--density", "0.05"], "no network that --density could shape"),
         (["--how", "vote", "--scope", "global"], "no network that --scope could shape"),
         (["--how", "vote", "--no-recalibrate"], "no network that --no-recalibrate could shape"),
-        (["--against", "absent:zz"], "absent/tickets-store: give more"),
+        (["--against", "absent:zz"], "absent/tickets-store: give the folder"),
         (["--how", "soup"], "share one mask"),
         (["--how", "interpolate"], "a line joins 2 tickets"),
         (["--how", "all", "--against", "zz"], "no ticket begins with 'zz'"),
@@ -315,7 +315,7 @@ def test_a_ticket_named_twice_is_refused(finished: Storage, capsys: pytest.Captu
 
 def test_a_place_without_tickets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert superpose.main([str(tmp_path / "absent")]) == superpose.BAD_INPUT
-    assert "give the folder of a finished experiment" in capsys.readouterr().err
+    assert "absent holds no tickets: check the path" in capsys.readouterr().err
     assert not (tmp_path / "absent").exists()
 
 

@@ -20,7 +20,7 @@ def experiment(
     name = PurePath(data).name
     model = {"mnist": "lenet-300-100", "digits": "lenet-300-100"}.get(name, "resnet-20")
     steps = (2 if smoke else epochs) * open_data(data).steps_per_epoch(128)
-    store, _, ticket = parent.rpartition(":")
+    store, _, ticket = str(parent).rpartition(":")
 
     def recipe(hp: dict[str, Any]) -> Recipe:
         methods = (from_ticket(store, ticket),) if parent else rigl(density, steps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from functools import cache
@@ -16,8 +17,8 @@ from sparsepop.population.rounds import Rounds
 @dataclass(frozen=True)
 class Job:
     """What all trials of an experiment share: the experiment, where it is kept, the exchange (None where
-    members never take over each other's states), what each of a member's processes may use, and the config's
-    folder; `rounds` where partitions are merged."""
+    members never take over each other's states), what each of a member's processes may use, the config's
+    folder, and the one that the command was given in; `rounds` where partitions are merged."""
 
     experiment: Experiment
     root: str
@@ -28,9 +29,14 @@ class Job:
     gpus: float = 0.0
     folder: str = ""
     rounds: Rounds | None = None
+    home: str = ""
 
     def settle(self) -> None:
-        """Let this process import what lies in the folder of the config, which is on its machine or not."""
+        """Let this process import what lies in the folder of the config, and find files where the command
+        found them: Ray starts it in a folder of its own. Either may be on its machine or not.
+        """
+        if self.home and os.path.isdir(self.home):
+            os.chdir(self.home)
         if self.folder and self.folder not in sys.path:
             sys.path.insert(0, self.folder)
 

@@ -140,6 +140,7 @@ def train_all(experiment: Experiment, storage: Storage, places: Places, folder: 
         places.gpus,
         folder,
         rounds_of(experiment),
+        os.getcwd(),
     )
     exchange = _started_exchange(job, storage, guided.members)
     if exchange is not None:

@@ -39,6 +39,7 @@ class _Worker:
 
     def __init__(self, job: bytes) -> None:
         self._job = cloudpickle.loads(job)
+        self._job.settle()
 
     def merge(self, merge: Merge, references: list[Reference]) -> Any:
         from sparsepop.population.client import fetched

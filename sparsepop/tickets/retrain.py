@@ -10,6 +10,7 @@ import torch
 from sparsepop.budgets import check_density
 from sparsepop.methods.base import Method
 from sparsepop.models import model_name
+from sparsepop.results.reader import Folder
 from sparsepop.storage import Storage
 from sparsepop.tickets.store import TicketStore
 from sparsepop.tickets.ticket import Ticket
@@ -64,15 +65,11 @@ class FromTicket(Method):
         return self.density
 
 
-def from_ticket(store: str | Storage | TicketStore, ticket: str, *, weights: bool = True) -> FromTicket:
-    """`FromTicket` for the one ticket in `store` whose id begins with `ticket`."""
-    opened = store if isinstance(store, TicketStore) else TicketStore(_storage(store))
+def from_ticket(store: Folder | TicketStore, ticket: str, *, weights: bool = True) -> FromTicket:
+    """`FromTicket` for the one ticket whose id begins with `ticket`, in a store or an experiment's folder."""
+    opened = store if isinstance(store, TicketStore) else TicketStore.at(store)
     found = opened.read(opened.find(ticket))
     return FromTicket(opened.storage.root, found.id, found.density, weights)
-
-
-def _storage(place: str | Storage) -> Storage:
-    return place if isinstance(place, Storage) else Storage(place)
 
 
 def _check_fits(ticket: Ticket, member: Member) -> None:

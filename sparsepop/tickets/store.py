@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from sparsepop.storage import Storage, side_by_side
+from sparsepop.results.reader import Folder, open_experiment
+from sparsepop.storage import side_by_side
 from sparsepop.tickets.format import (
     DamagedTicket,
     NewerTicket,
@@ -45,13 +46,19 @@ class TicketStore:
     of its first owner, and beside it lies a small file for each further one.
     """
 
-    def __init__(self, storage: Storage) -> None:
-        self.storage = storage
+    def __init__(self, storage: Folder) -> None:
+        self.storage = open_experiment(storage)
 
     @classmethod
-    def of_experiment(cls, storage: Storage) -> TicketStore:
-        """The store of the experiment that `storage` is rooted at."""
-        return cls(storage.child(FOLDER))
+    def of_experiment(cls, experiment: Folder) -> TicketStore:
+        """The store of the experiment in this folder."""
+        return cls(open_experiment(experiment).child(FOLDER))
+
+    @classmethod
+    def at(cls, place: Folder) -> TicketStore:
+        """The store in this folder, where tickets lie in it, else that of the experiment there."""
+        itself = cls(place)
+        return itself if itself.ids() else cls.of_experiment(place)
 
     def path(self, ticket: str) -> str:
         """The file of a ticket, relative to the store."""
@@ -112,7 +119,9 @@ class TicketStore:
 
     def _read(self, ticket: str, wanted: Mapping[str, Any], beside: Mapping[str, list[str]]) -> Ticket:
         if not _ID.fullmatch(ticket) or not self.storage.exists(self.path(ticket)):
-            raise FileNotFoundError(f"no ticket {ticket!r} in {self.storage}: check the id")
+            raise FileNotFoundError(
+                f"no ticket {ticket!r} in {self.storage}: check the id; find() knows it by its beginning"
+            )
         found = self._checked(ticket, from_bytes, lambda found: found.id)
         if not wanted:
             return found
@@ -123,7 +132,10 @@ class TicketStore:
 
     def find(self, prefix: str) -> str:
         """The id that begins with `prefix`; ValueError when there is none, or more than one."""
-        found = [each for each in self.ids() if each.startswith(prefix)]
+        ids = self.ids()
+        if not ids:
+            raise ValueError(f"no tickets in {self.storage}: give the folder of a finished experiment")
+        found = [each for each in ids if each.startswith(prefix)]
         if len(found) != 1:
             what = f"{len(found)} tickets begin" if found else "no ticket begins"
             raise ValueError(f"{what} with {prefix!r} in {self.storage}: give more of an id that is there")

@@ -19,6 +19,7 @@ import ray
 from sparsepop.experiment import PBT, Experiment, Grid
 from sparsepop.member import Member
 from sparsepop.methods import Method
+from sparsepop.optim import SGD
 from sparsepop.population import launch
 from sparsepop.population.board import Terms
 from sparsepop.population.exchange import exchange_actor
@@ -65,6 +66,24 @@ def tripping(trip: Trip, when: Callable[[dict[str, Any]], bool] = lambda hp: Tru
         return replace(plain, methods=(*plain.methods, trip)) if when(hp) else plain
 
     return made
+
+
+def test_members_find_files_where_the_command_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A config may name a ticket's store, say, relative to there."""
+    monkeypatch.chdir(tmp_path)
+    Path("rate.txt").write_text("0.05")
+
+    def made(hp: dict[str, Any]) -> Recipe:
+        return replace(
+            recipe({"lr": 0.1, "fraction": 0.3}), optimizer=SGD(float(Path("rate.txt").read_text()))
+        )
+
+    small, storage = experiment(Grid({}, seeds=2), recipe=made), Storage(str(tmp_path / "out"))
+    begin(small, storage, fresh=False)
+    assert train_all(small, storage, TWO_AT_ONCE) == {}
+    assert set(read(storage, "reports")["lr"]) == {0.05}
 
 
 def counting(folder: Path, made: Callable[..., Recipe]) -> Callable[..., Recipe]:

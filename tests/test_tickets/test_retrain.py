@@ -99,9 +99,18 @@ def test_the_store_is_needed_once(store: TicketStore) -> None:
         Member.build(start, 5, TASK)
 
 
-def test_a_place_may_be_a_folder_or_a_storage(store: TicketStore) -> None:
-    found = {from_ticket(place, "") for place in (store, store.storage, store.storage.root)}
-    assert found == {FromTicket(store.storage.root, made().id, made().density)}
+def test_a_place_may_be_a_folder_a_storage_or_an_experiment(tmp_path: Path) -> None:
+    """A store in a folder of its own, and one in the folder of an experiment."""
+    for experiment in (False, True):
+        folder = tmp_path / str(experiment)
+        store = TicketStore.of_experiment(folder) if experiment else TicketStore(folder)
+        store.write(made())
+        places = (folder, str(folder), Storage(str(folder)), store, TicketStore.at(folder))
+        assert {from_ticket(place, "") for place in places} == {
+            FromTicket(store.storage.root, made().id, made().density)
+        }
+    with pytest.raises(ValueError, match=r"no tickets in .*absent.*: give the folder of a finished"):
+        from_ticket(tmp_path / "absent", "")
 
 
 def test_a_ticket_of_shared_weights_needs_them_shared(store: TicketStore) -> None:
