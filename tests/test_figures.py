@@ -220,6 +220,20 @@ def test_every_seed_is_a_point(spread: Figure) -> None:
     assert [len(xs(cloud)) for cloud in clouds] == [6, 6, 3]
 
 
+def test_seeds_of_one_density_stand_at_its_tick(tmp_path: Path) -> None:
+    for member, scores in enumerate(([0.5, 0.8], [0.5, 0.9])):
+        write_member(Storage(str(tmp_path)), member, {"seed": 1}, scores, density=0.1)
+    figure = figures.accuracy_density(figures.load_runs(tmp_path))
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    tick = axes.transData.transform((0.1, 0.8))[0]
+    for each in axes.get_lines():
+        places = each.get_transform().transform(np.asarray(each.get_xydata()))[:, 0]
+        assert np.all(abs(places - tick) < 10), each
+    left, right = axes.bbox.intervalx
+    assert left + 100 < tick < right - 100
+
+
 def test_dense_runs_are_a_line_across(spread: Figure) -> None:
     (axes,) = spread.axes
     assert np.allclose(ys(line(axes, "dense (mean)")), 1.04)

@@ -47,10 +47,10 @@ def _weights(tickets: Sequence[Ticket], setting: Setting, how: str, at: float) -
         return [setting.accuracy(ticket) for ticket in tickets]
     if how != "interpolate":
         return None
-    if len(tickets) != 2 or not 0.0 <= at <= 1.0:
-        raise ValueError(
-            f"a line joins 2 tickets, and places on it lie in [0, 1], not {len(tickets)} and {at}: name two"
-        )
+    if len(tickets) != 2:
+        raise ValueError(f"a line joins 2 tickets, and there are {len(tickets)}: name two of them")
+    if not 0.0 <= at <= 1.0:
+        raise ValueError(f"at={at} is no place on a line between two tickets: give one in [0, 1]")
     return [1.0 - at, at]
 
 
@@ -58,7 +58,11 @@ def _family(tickets: Sequence[Ticket], setting: Setting) -> list[Ticket]:
     check_alike(tickets)
     found = nearest(tickets, setting)
     if len(found) == 1:
-        raise ValueError(
-            f"no ticket has an ancestor in common with the best one, {found[0].id[:8]}: use greedy"
-        )
+        best = found[0]
+        if not best.provenance.lineage:
+            raise ValueError(
+                f"the best ticket, {best.id[:8]}, has no lineage, for members that were merged in training "
+                "are everybody's: use uniform"
+            )
+        raise ValueError(f"no ticket has an ancestor in common with the best one, {best.id[:8]}: use greedy")
     return found

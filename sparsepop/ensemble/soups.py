@@ -171,7 +171,8 @@ def _counts(tickets: Sequence[Ticket], most: int, density: float | None, scope: 
     if density is None:
         if sizes := sorted({ticket.alive for ticket in tickets} - {first.alive}):
             raise ValueError(
-                f"tickets of different density ({first.alive}, {sizes[0]}, ... alive): say which one results"
+                f"tickets of different density ({first.alive} and {sizes[0]} alive): say which one results "
+                "(density=, --density)"
             )
         return first.counts
     keep = round(check_density(density) * first.total)

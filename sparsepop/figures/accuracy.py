@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
+from matplotlib.transforms import Transform, offset_copy
 
 from sparsepop.figures.axes import MANY, accuracy_axis, density_axis
 from sparsepop.figures.frames import need
@@ -38,7 +39,7 @@ def accuracy_density(runs: pd.DataFrame, published: pd.DataFrame | None = None) 
         there = [runs["density"]] if printed is None else [runs["density"], printed["density"]]
         density_axis(axes, pd.concat(there))
         for index, (label, rows) in enumerate(sparse):
-            _draw_series(axes, _named(label, index), rows, index, _aside(axes, index, len(sparse)))
+            _draw_series(axes, _named(label, index), rows, index, _aside(index, len(sparse)))
         _draw_dense(axes, runs[runs["dense"]])
         if printed is not None:
             _draw_published(axes, printed)
@@ -167,26 +168,28 @@ def _seeds(runs: pd.DataFrame) -> str:
     return f"mean ± std over {counts[0]}{f' to {counts[-1]}' if len(counts) > 1 else ''} seeds"
 
 
-def _aside(axes: Axes, index: int, count: int) -> tuple[float, float]:
-    """Factor and offset that set series number `index` of `count` aside, on either kind of axis."""
-    aside = index - (count - 1) / 2
-    room = min(1.0, 6 / max(1, count))
-    return (1 + 0.035 * room * aside, 0.0) if axes.get_xscale() != "linear" else (1.0, 0.004 * room * aside)
+def _aside(index: int, count: int) -> float:
+    """How far series number `index` of `count` is set aside, in points: on paper, not in densities."""
+    return (index - (count - 1) / 2) * 9.0 * min(1.0, 6 / max(1, count))
 
 
-def _draw_series(axes: Axes, label: str, rows: pd.DataFrame, index: int, aside: tuple[float, float]) -> None:
+def _draw_series(axes: Axes, label: str, rows: pd.DataFrame, index: int, aside: float) -> None:
     style: Any = series(index)
-    rows = rows.assign(density=rows["density"] * aside[0] + aside[1])
     settings = (
         rows.groupby("key")
         .agg(x=("density", "mean"), y=("accuracy", "mean"), bar=("accuracy", "std"))
         .sort_values("x")
     )
-    beside = rows["density"] * 1.012  # where the bar does not cover them
     points: Any = {"linestyle": "None", "marker": style["marker"], "color": style["color"]}
-    axes.plot(beside, rows["accuracy"], **points, markersize=4, alpha=0.6, markeredgewidth=0)
+    points["transform"] = _moved(axes, aside + 4.0)  # where the bar does not cover them
+    axes.plot(rows["density"], rows["accuracy"], **points, markersize=4, alpha=0.6, markeredgewidth=0)
     bars: Any = {"yerr": settings["bar"].fillna(0.0), "elinewidth": 1.0, "capsize": 3, "markersize": 6}
+    bars["transform"] = _moved(axes, aside)
     axes.errorbar(settings["x"], settings["y"], label=label, zorder=3, **style, **bars)
+
+
+def _moved(axes: Axes, points: float) -> Transform:
+    return offset_copy(axes.transData, axes.get_figure(root=True), x=points, units="points")
 
 
 def _draw_dense(axes: Axes, rows: pd.DataFrame) -> None:

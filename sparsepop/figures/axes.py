@@ -25,7 +25,7 @@ def step_axis(axes: Axes, last: float) -> None:
 
 def density_axis(axes: Axes, densities: pd.Series) -> None:
     """The x axis of densities, a tick at each; logarithmic where those of networks that are alive span more
-    than a factor of five, with a place for dead ones at its left.
+    than a factor of five, with a place for dead ones at its left, and else with limits of its own.
     """
     ticks = sorted({float(f"{density:.2g}") for density in densities})
     dead, alive = [tick for tick in ticks if tick == 0], [tick for tick in ticks if tick > 0]
@@ -35,6 +35,9 @@ def density_axis(axes: Axes, densities: pd.Series) -> None:
         else:
             axes.set_xscale("log")
         ticks = [*dead, *_apart(alive)]
+    else:  # one density, or near ones: not blown up until what stands beside a tick seems another density
+        room = 0.1 * (ticks[-1] - ticks[0]) or 0.2 * ticks[0] or 0.1
+        axes.set_xlim(ticks[0] - room, ticks[-1] + room)
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: percent_text(share).replace(".00%", "%")))

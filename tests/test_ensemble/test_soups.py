@@ -222,8 +222,8 @@ def test_tickets_are_left_as_they_are() -> None:
         (lambda: superpose(three(), SETTING, scope="erk"), "'erk'"),
         (lambda: combine(three(), SETTING, "soup"), "share one mask"),
         (lambda: combine(three(), SETTING, "best"), "'best'.*uniform"),
-        (lambda: combine(three(), SETTING, "interpolate"), "2 tickets.*not 3 and 0.5"),
-        (lambda: combine(three()[:2], SETTING, "interpolate", at=1.5), "not 2 and 1.5"),
+        (lambda: combine(three(), SETTING, "interpolate"), "2 tickets, and there are 3: name two"),
+        (lambda: combine(three()[:2], SETTING, "interpolate", at=1.5), r"at=1\.5 is no place on a line"),
     ],
 )
 def test_what_cannot_be_superposed_is_refused(make: object, named: str) -> None:
