@@ -49,6 +49,20 @@ def test_hp_keep_the_order_in_which_they_were_given(storage: Storage) -> None:
     assert cells(summary(storage), "1")[-2:] == ["z=1", "a=2"]
 
 
+def test_what_puts_the_results_in_doubt_is_said_once(storage: Storage) -> None:
+    write_member(storage, 0, {"lr": 0.1}, [0.5, 0.9])
+    writer = Writer(storage, 0, 0)
+    ends = {"round_end": 20.0, "collapsed": 1.0}
+    for step in (10, 20):
+        writer.add("events", kind="merge", step=step, message="round", numbers=ends)
+        writer.add("events", kind="collapse", step=step, message=f"far worse after {step}", numbers=ends)
+        writer.add("events", kind="ticket", step=step, message="", numbers={"ticket": 0.0})
+    writer.flush("events")
+    *_, cost, warning, _ = summary(storage)
+    assert cost.startswith("0 exploits, 2 rounds; ")
+    assert warning == "warning: collapse (2 times, of member 0): far worse after 20"
+
+
 def test_what_is_said_below_the_table(storage: Storage) -> None:
     write_family(storage)
     assert summary(storage, 80)[-4:] == [

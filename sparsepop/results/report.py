@@ -15,6 +15,8 @@ from sparsepop.results.table import hp_text, percent_text
 from sparsepop.results.tables import Tables, read, tables_of
 from sparsepop.storage import Storage
 
+# events that somebody who is to believe the results should look at; tickets have a message where they warn
+_WARNINGS = ("collapse", "diverged", "damaged", "missing", "lost", "hung", "unsaved", "ticket")
 _TOP, _BOTTOM, _ALL = 10, 3, 20  # rows shown of a large population, and the size up to which all are
 
 
@@ -29,7 +31,7 @@ def print_summary(storage: Storage, console: Console) -> None:
         return
     repeated = has_repeats(board)
     console.print(settings_table(tables, board) if repeated else members_table(board))
-    for line in (best_line(board), cost_line(tables, board)):
+    for line in (best_line(board), cost_line(tables, board), *warning_lines(tables)):
         console.print(line, markup=False, highlight=False)
     _print_path(console, f"results: {storage}")
 
@@ -181,8 +183,30 @@ def cost_line(tables: Tables, board: pd.DataFrame) -> str:
     """How often states were taken over, and how long it all took, pauses between attempts left out."""
     exploits = int(board["exploits"].sum())
     wall, device = wall_seconds(tables), float(board["seconds"].sum())
-    plural = "" if exploits == 1 else "s"
-    return f"{exploits} exploit{plural}; {wall:,.0f} s wall, {device:,.0f} device-seconds"
+    done = [_counted(exploits, "exploit")]
+    events = tables.read("events")
+    ends = events["numbers"].map(lambda numbers: "round_end" in numbers).astype(bool)
+    for kind, name in (("merge", "round"), ("superpose", "superposition")):
+        if count := events[ends & (events["kind"] == kind)]["step"].nunique():
+            done.append(_counted(count, name))
+    return f"{', '.join(done)}; {wall:,.0f} s wall, {device:,.0f} device-seconds"
+
+
+def _counted(count: int, name: str) -> str:
+    return f"{count} {name}{'' if count == 1 else 's'}"
+
+
+def warning_lines(tables: Tables) -> list[str]:
+    """A line for each kind of event that puts the results in doubt: how often, of whom, and the last one."""
+    events = tables.read("events")
+    told = events["kind"].isin(_WARNINGS) & (events["message"].fillna("") != "")
+    return [_warning(str(kind), rows) for kind, rows in events[told].groupby("kind", sort=False)]
+
+
+def _warning(kind: str, rows: pd.DataFrame) -> str:
+    members = sorted(rows["member"].unique())
+    shown = ", ".join(map(str, members[:_TOP])) + (", ..." if len(members) > _TOP else "")
+    return f"warning: {kind} ({_counted(len(rows), 'time')}, of member {shown}): {rows['message'].iloc[-1]}"
 
 
 def wall_seconds(experiment: Folder | Tables) -> float:

@@ -71,5 +71,5 @@ def test_a_ticket_without_relatives_has_no_neighbours() -> None:
 
 def test_members_that_were_merged_in_training_are_everybodys() -> None:
     merged = [replace(ticket, provenance=source()) for ticket in family()[:2]]
-    with pytest.raises(ValueError, match="has no lineage, for members that were merged .*use uniform"):
+    with pytest.raises(ValueError, match=r"has no lineage, for members that were merged .*use uniform"):
         combine(merged, SETTING, "lineage")
