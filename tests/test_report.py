@@ -54,9 +54,10 @@ def test_what_puts_the_results_in_doubt_is_said_once(storage: Storage) -> None:
     writer = Writer(storage, 0, 0)
     ends = {"round_end": 20.0, "collapsed": 1.0}
     for step in (10, 20):
-        writer.add("events", kind="merge", step=step, message="round", numbers=ends)
-        writer.add("events", kind="collapse", step=step, message=f"far worse after {step}", numbers=ends)
-        writer.add("events", kind="ticket", step=step, message="", numbers={"ticket": 0.0})
+        at = {"generation": step // 10, "step": step}
+        writer.add("events", kind="merge", **at, message="round", numbers=ends)
+        writer.add("events", kind="collapse", **at, message=f"far worse after {step}", numbers=ends)
+        writer.add("events", kind="ticket", **at, message="", numbers={"ticket": 0.0})
     writer.flush("events")
     *_, cost, warning, _ = summary(storage)
     assert cost.startswith("0 exploits, 2 rounds; ")
