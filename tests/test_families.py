@@ -16,9 +16,11 @@ from matplotlib.patches import FancyArrowPatch, Rectangle
 
 from sparsepop import figures
 from sparsepop.results import leaderboard, read
+from sparsepop.results.lineage import Merged
 from sparsepop.storage import Storage
-from tests.populations import write_family, write_grid
+from tests.populations import write_family, write_grid, write_member
 from tests.real import DENSITY, RUNS, STEPS, write_methods
+from tests.test_page import write_merge, write_merged
 from tests.test_population.rounds import maker, parallel
 from tests.test_population.worlds import World
 
@@ -174,6 +176,37 @@ def test_many_layers_are_a_map_of_colours() -> None:
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()][:2] == ["l00", "l01"]
 
 
+def test_rates_at_reports_are_points_that_no_line_joins(tables: dict[str, pd.DataFrame]) -> None:
+    """Of many reports too."""
+    row = tables["reports"].query("member == 4").iloc[:1]
+    many = pd.concat([row.assign(step=step) for step in range(1, 101)])
+    for reports in (tables["reports"], many):
+        density, rate, *_ = figures.schedule(reports, 4).axes
+        ((rates,), (shares,)) = (axes.get_lines() for axes in (rate, density))
+        assert rates.get_linestyle() == "None" != shares.get_linestyle()
+        assert rates.get_markersize() > 0
+
+
+def test_a_map_names_the_ratios_that_there_are() -> None:
+    def ticks(ratios: list[int]) -> list[str]:
+        rows = [
+            {"member": 0, "step": step, "layer": f"l{layer}", "size": 1000, "alive": alive}
+            for layer, alive in enumerate(ratios)
+            for step in (10, 20)
+        ]
+        figure = figures.remaining(pd.DataFrame(rows), 0)
+        figure.draw_without_rendering()
+        bar = figure.axes[1]
+        low, high = bar.get_ylim()
+        labels = zip(bar.get_yticks(), bar.get_yticklabels(), strict=True)
+        return [text.get_text() for tick, text in labels if low <= tick <= high]
+
+    assert ticks([50] * 8) == ["5%", "10%", "30%", "100%"]
+    assert ticks([320] * 8) == ["10%", "32%", "100%"]  # no room for 30%
+    assert ticks([0, 20, *[500] * 6]) == ["2%", "3%", "10%", "30%", "50%", "100%"]
+    assert ticks([0] * 8) == ["10%", "30%", "100%"]
+
+
 def test_bars_say_which_layers_were_dense(tables: dict[str, pd.DataFrame]) -> None:
     """Four phases of eight steps over two partitions, which share the layers between them."""
     member = RUNS.index("gap")
@@ -194,12 +227,46 @@ def test_bars_say_which_layers_were_dense(tables: dict[str, pd.DataFrame]) -> No
 def test_a_part_that_is_grown_in_parallel_is_dense_until_the_merge() -> None:
     told = [("grow", 4, {"phase": 0.0}), ("merge", 8, {}), ("grow", 8, {"phase": 1.0}), ("merge", 12, {})]
     rows = [
-        {"member": 0, "kind": kind, "step": step, "message": "conv", "numbers": numbers}
+        {"member": 0, "kind": kind, "step": step, "message": "conv", "numbers": numbers, "overlap": None}
         for kind, step, numbers in told
     ]
     (axes,) = figures.gap_schedule(pd.DataFrame(rows), 0).axes
     bars = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
     assert sorted((bar.get_x(), bar.get_x() + bar.get_width()) for bar in bars) == [(4, 8), (8, 12)]
+
+
+def bar_colours(figure: Figure) -> dict[str, set[Any]]:
+    """The colours in which each layer is drawn."""
+    (axes,) = figure.axes
+    names = [text.get_text() for text in axes.get_yticklabels()]
+    colours: dict[str, set[Any]] = {name: set() for name in names}
+    for bar in (patch for patch in axes.patches if isinstance(patch, Rectangle)):
+        colours[names[round(bar.get_y() + 0.35)]].add(bar.get_facecolor())
+    return colours
+
+
+def test_all_members_of_a_group_grow_their_parts_in_colours_of_their_own(merges: pd.DataFrame) -> None:
+    parts = merges.query("kind == 'grow'").groupby("member")["message"].first().str.split(", ")
+    figure = figures.gap_schedule(merges, 1)
+    colours = bar_colours(figure)
+    assert list(colours) == parts[0] + parts[1]
+    (first,), (second,) = (set.union(*(colours[name] for name in names)) for names in parts)
+    assert first != second
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["partition 1", "partition 2"]
+    assert figure.axes[0].get_title(loc="left") == "members 0, 1: layers that are dense, phases 0 to 1"
+
+
+def test_layers_that_grow_with_others_each_time_are_no_partitions() -> None:
+    told = [("a, b", 0), ("b, c", 1)]
+    rows = [
+        {"member": 0, "kind": kind, "step": 4 * phase + at, "message": names, "numbers": {"phase": phase}}
+        for names, phase in told
+        for kind, at in (("grow", 0), ("prune", 4))
+    ]
+    figure = figures.gap_schedule(pd.DataFrame(rows).assign(overlap=None), 0)
+    assert not figure.legends
+    assert {name: len(found) for name, found in bar_colours(figure).items()} == {"a": 1, "b": 2, "c": 1}
 
 
 def test_thresholds_are_means_within_their_range(tables: dict[str, pd.DataFrame]) -> None:
@@ -236,10 +303,20 @@ def test_beta_fades_and_gradients_flow(tables: dict[str, pd.DataFrame]) -> None:
 def test_votes_without_a_best_temperature_are_shown_as_they_are() -> None:
     """All of validation was right, or the vote was judged on it."""
     figure = figures.calibration(ENSEMBLES.assign(numbers=[{"scaled_nll": float("nan")}]))
-    plain, scaled = (bars.patches[0] for bars in figure.axes[0].containers)
+    pairs: Any = figure.axes[0].containers
+    plain, scaled = (bars.patches[0] for bars in pairs)
     assert plain.get_width() == pytest.approx(10.0)
     assert np.isnan(scaled.get_width())
     figure.draw_without_rendering()
+
+
+def test_bars_of_calibration_say_whose_they_are() -> None:
+    tickets = [["223fb7b2aa", "1d8d6eab"], ["223fb7b2aa"], ["1d8d6eabbb"]]
+    rows = pd.concat([ENSEMBLES] * 3).assign(kind=["vote", "single", "single"], tickets=tickets)
+    axes, _ = figures.calibration(rows).axes
+    names = [text.get_text() for text in axes.get_yticklabels()]
+    assert names == ["vote of 2, test", "single 223fb7b2, test", "single 1d8d6eab, test"]
+    assert axes.get_title(loc="left").startswith("calibration of tickets")
 
 
 def test_superposition_shows_tickets_then_their_average(tables: dict[str, pd.DataFrame]) -> None:
@@ -257,6 +334,7 @@ def test_the_schedule_shows_what_was_reported(tables: dict[str, pd.DataFrame]) -
     for axes, column in ((density, "density"), (rate, "lr")):
         (line,) = axes.get_lines()
         assert np.allclose(np.asarray(line.get_ydata(), dtype=float), rows[column])
+        assert "at reports" in axes.get_ylabel()
     (line,) = phase.get_lines()
     assert line.get_ydata().tolist() == [numbers["phase"] for numbers in rows["numbers"]]  # type: ignore[union-attr]
     (line,) = explored.get_lines()
@@ -296,6 +374,51 @@ def test_superpositions_are_rounds_too() -> None:
     assert drawn(figure, "pruned back") == [(4, 0.6)]
     assert drawn(figure, "masks", 1) == [(4, 0.25)]
     assert drawn(figure, "up, by all", 2) == [(4, 4.0)]
+
+
+@pytest.fixture(scope="module")
+def merged(tmp_path_factory: pytest.TempPathFactory) -> figures.Population:
+    """Three members, the last two of which begin at step 100, are superposed at steps 200 and 300."""
+    storage = Storage(str(tmp_path_factory.mktemp("families") / "merged"))
+    write_merged(storage)
+    return figures.load_population(storage)
+
+
+def merge_steps(figure: Figure) -> list[float]:
+    lines = [line for line in figure.axes[0].get_lines() if line.get_linestyle() == ":"]
+    return [float(np.asarray(line.get_xdata())[0]) for line in lines]
+
+
+def test_the_ancestry_of_merged_members_ends_at_the_merge(merged: figures.Population) -> None:
+    assert merged.merges == [Merged(200, (0, 1, 2), 3), Merged(300, (0, 1, 2), 3)]
+    assert merged.ancestry == [(0, 300, 400)]
+    tree, scores = figures.family_tree(merged), figures.population(merged)
+    assert drawn(tree, "ancestry") == [(300, 0), (400, 0)]
+    assert drawn(scores, "ancestry") == [(300, 0.7), (400, 0.9)]
+    for figure in (tree, scores):
+        assert merge_steps(figure) == [200, 300]
+        assert "0 exploits, 2 merges" in figure.axes[0].get_title(loc="left")
+    told = "the best weights are merged from m0, m1, m2 at step 300"
+    assert tree.axes[0].get_title(loc="left").endswith(told)
+
+
+def test_members_are_drawn_from_where_they_began(merged: figures.Population) -> None:
+    (axes,) = figures.family_tree(merged).axes
+    spans = [np.asarray(line.get_xdata()).tolist() for line in axes.get_lines()[:3]]
+    assert spans == [[0, 400], [100, 400], [100, 400]]
+
+
+def test_what_members_do_after_a_merge_goes_on_from_it(tmp_path: Path) -> None:
+    """An exploit takes a state that was merged before; what nobody took is no merge."""
+    storage = Storage(str(tmp_path))
+    for member, scores in enumerate(([0.5] * 4, [0.6] * 4)):
+        write_member(storage, member, {"lr": member}, scores, exploits=[(300, 0, {})] if member else [])
+        write_merge(storage, member, 200, networks=4.0)
+        write_merge(storage, member, 300 + 100 * member, overlap=None)
+    found = figures.load_population(storage)
+    assert found.origin == Merged(200, (0, 1), 4)
+    assert str(found.origin) == "merged from 4 members at step 200"
+    assert found.ancestry == [(0, 200, 300), (1, 300, 400)]
 
 
 def test_the_family_tree_leads_from_donors_to_receivers(family: figures.Population) -> None:

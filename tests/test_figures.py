@@ -230,6 +230,9 @@ def test_seeds_of_one_density_stand_at_its_tick(tmp_path: Path) -> None:
     for each in axes.get_lines():
         places = each.get_transform().transform(np.asarray(each.get_xydata()))[:, 0]
         assert np.all(abs(places - tick) < 10), each
+    low, high = axes.get_ylim()
+    assert 0.7 < low < 0.79
+    assert 0.89 < high < 1.0
     left, right = axes.bbox.intervalx
     assert left + 100 < tick < right - 100
 

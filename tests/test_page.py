@@ -17,7 +17,7 @@ from sparsepop.report import cells, render
 from sparsepop.report.__main__ import main
 from sparsepop.results import Writer
 from sparsepop.storage import Storage
-from tests.populations import clock, write_family, write_grid, write_member, write_start
+from tests.populations import clock, report_row, write_family, write_grid, write_member, write_start
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 EVIL = """</td><script>document.title = "owned"</script><img src=x onerror="document.title='owned'">"""
@@ -203,6 +203,54 @@ def test_a_common_start_is_no_exploit(tmp_path: Path) -> None:
         write_member(storage, member, {"lr": 1}, [0.5])
     write_start(storage, 1, 0, 100)
     assert '<p class="what">exploits</p><p class="big">0</p>' in render(storage)
+
+
+def write_merge(storage: Storage, member: int, step: int, **more: Any) -> None:
+    """What a member that is superposed with all others notes of it."""
+    overlap = more.pop("overlap", 0.5)
+    numbers = {"round_end": step, "members": 0.5, "bytes_up": 1.0 + member, **more}
+    writer = Writer(storage, member, 0)
+    writer.add(
+        "events",
+        **{"kind": "superpose", "generation": step // 100, "step": step, "time": clock(step / 10)},
+        **{"overlap": overlap, "numbers": numbers},
+    )
+    writer.flush(f"merge{step}")
+
+
+def write_merged(storage: Storage) -> None:
+    """Three members, the last two of which begin at step 100, are superposed at steps 200 and 300."""
+    write_member(storage, 0, {"lr": 0}, [0.3, 0.5, 0.7, 0.9])
+    for member in (1, 2):
+        writer = Writer(storage, member, 0)
+        writer.add("members", status="started", step=100, hp=json.dumps({"lr": member}), time=clock(10))
+        for step in (200, 300, 400):
+            writer.add("reports", **report_row(step, step / 1000 + 0.1 * member, final=step == 400))
+        writer.flush("all")
+    for member in range(3):
+        for step in (200, 300):
+            write_merge(storage, member, step)
+
+
+def test_single_tickets_are_named(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path / "voting"))
+    write_member(storage, 0, {"lr": 1}, [], status="started")
+    writer = Writer(storage, 0, 1)
+    for kind, tickets in (("vote", ["223fb7b2aa", "1d8d6eabbb"]), ("single", ["223fb7b2aa"])):
+        writer.add("ensembles", ensemble=kind, kind=kind, tickets=tickets, split="test", time=clock(1))
+    writer.flush("all")
+    assert [row[:3] for row in table(render(storage), "ensembles")[1:]] == [
+        ["vote", "2", "test"],
+        ["single", "223fb7b2", "test"],
+    ]
+
+
+def test_merges_are_told(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path / "merged"))
+    write_merged(storage)
+    page = render(storage)
+    assert '<p class="what">merges</p><p class="big">2</p>' in page
+    assert "merged from m0, m1, m2 at step 300 → m0 (steps 300 to 400)" in page
 
 
 def look(page: str, width: int, folder: Path) -> tuple[dict[str, Any], str]:

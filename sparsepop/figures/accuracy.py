@@ -183,9 +183,13 @@ def _draw_series(axes: Axes, label: str, rows: pd.DataFrame, index: int, aside: 
     points: Any = {"linestyle": "None", "marker": style["marker"], "color": style["color"]}
     points["transform"] = _moved(axes, aside + 4.0)  # where the bar does not cover them
     axes.plot(rows["density"], rows["accuracy"], **points, markersize=4, alpha=0.6, markeredgewidth=0)
-    bars: Any = {"yerr": settings["bar"].fillna(0.0), "elinewidth": 1.0, "capsize": 3, "markersize": 6}
+    heights = settings["bar"].fillna(0.0)
+    bars: Any = {"yerr": heights, "elinewidth": 1.0, "capsize": 3, "markersize": 6}
     bars["transform"] = _moved(axes, aside)
     axes.errorbar(settings["x"], settings["y"], label=label, zorder=3, **style, **bars)
+    for ends in (settings["y"] - heights, settings["y"] + heights):  # what is moved sets no limits itself
+        axes.update_datalim(list(zip(settings["x"], ends, strict=True)))
+    axes.update_datalim(rows[["density", "accuracy"]].to_numpy(dtype=float))
 
 
 def _moved(axes: Axes, points: float) -> Transform:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from sparsepop.figures.style import ACCENT, shades
 from sparsepop.results import Tables, ancestors, hyperparameters, leaderboard, lineage
+from sparsepop.results.lineage import Merged, merges, since_merge
 from sparsepop.results.reader import Folder, nothing_yet
 from sparsepop.results.table import base_name
 from sparsepop.results.tables import tables_of
@@ -22,7 +23,8 @@ PANELS = 8  # hyperparameters drawn at most
 @dataclass(frozen=True)
 class Population:
     """The frames of a population: its leaderboard, its reports with a score, the states that were taken over
-    (`lineage`: exploits and common starts), `hyperparameters`, and the `ancestors` of the best member.
+    (`lineage`: exploits and common starts), `hyperparameters`, the step at which each member began, the
+    merges, and the `ancestors` of the best member since the merge that its weights came out of (`origin`).
     """
 
     name: str
@@ -30,12 +32,20 @@ class Population:
     reports: pd.DataFrame
     taken: pd.DataFrame
     hp: pd.DataFrame
+    begins: dict[int, int]
+    merges: list[Merged]
+    origin: Merged | None
     ancestry: list[tuple[int, int, int]]
 
     @property
     def exploits(self) -> int:
         """How many exploits there were; a common start is none."""
         return int(self.board["exploits"].sum())
+
+    @property
+    def counts(self) -> str:
+        """How many exploits there were, and merges where there were any."""
+        return f"{self.exploits} exploits" + (f", {len(self.merges)} merges" if self.merges else "")
 
     @cached_property
     def colors(self) -> dict[int, Any]:
@@ -92,6 +102,9 @@ def load_population(experiment: Folder | Tables) -> Population:
     if reports.empty:
         raise ValueError(nothing_yet(tables.storage, "reports with a score"))
     board = leaderboard(tables)
-    best = ancestors(tables, int(board.iloc[0]["member"]))
-    name = base_name(str(tables.storage))
-    return Population(name, board, reports, lineage(tables), hyperparameters(tables), best)
+    made = merges(tables.read("events"))
+    origin, ancestry = since_merge(ancestors(tables, int(board.iloc[0]["member"])), made)
+    started = tables.read("members", superseded=True).query("status == 'started'")
+    begins = started.groupby("member")["step"].min().to_dict()
+    name, hp = base_name(str(tables.storage)), hyperparameters(tables)
+    return Population(name, board, reports, lineage(tables), hp, begins, made, origin, ancestry)

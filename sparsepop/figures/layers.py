@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
 from sparsepop.figures.axes import percent, step_axis, wide_axis
 from sparsepop.figures.frames import need, numbers_in, of_member, spread
@@ -146,18 +146,33 @@ def _remaining_map(rows: pd.DataFrame, names: list[str], member: int) -> Figure:
     least = float(rows["ratio"].where(rows["ratio"] > 0, 1.0).min())
     with sheet(7.2, min(10.0, 1.2 + 0.17 * len(names))) as figure:
         axes = figure.add_subplot()
-        norm = LogNorm(min(least, 0.1), 1.0)
+        low = min(least, 0.1)
+        norm = LogNorm(low, 1.0)
         mesh = axes.pcolormesh(_edges(table.columns), range(len(names) + 1), table, norm=norm, cmap="cividis")
         axes.set_yticks(np.arange(len(names)) + 0.5, names, fontsize=7.0)
         axes.invert_yaxis()
         axes.set_facecolor("0.85")  # a layer without any weight, and reports that are missing
         bar = figure.colorbar(mesh, ax=axes, label="remaining ratio (% of the layer's weights)")
-        bar.ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+        ticks = _ticks(low, sorted({least, float(rows["ratio"].max()) or least}))
+        bar.ax.yaxis.set_major_locator(FixedLocator(ticks))
         bar.ax.yaxis.set_major_formatter(FuncFormatter(percent))
         bar.ax.minorticks_off()
         step_axis(axes, rows["step"].max())
         axes.set_title(f"member {member}: remaining ratio by layer")
     return figure
+
+
+def _ticks(low: float, known: list[float]) -> list[float]:
+    """Ticks of a logarithmic axis from `low` to 1: the least and the largest that is there, and between them
+    1 and 3 in each decade, where labels do not touch.
+    """
+    room = 0.08 * np.log(1 / low)
+    round_ones = [first * 10.0**-decade for decade in range(1 + int(-np.log10(low) + 1)) for first in (1, 3)]
+    kept: list[float] = []
+    for tick in [*known, *round_ones]:
+        if low <= tick <= 1.0 and all(abs(np.log(tick / other)) >= room for other in kept):
+            kept.append(tick)
+    return sorted(kept)
 
 
 def _edges(steps: pd.Index) -> list[float]:

@@ -2,42 +2,85 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from sparsepop.figures.axes import accuracy_axis, step_axis
 from sparsepop.figures.frames import need, of_member, spread
 from sparsepop.figures.style import COLORS, GREY, series, sheet
+from sparsepop.results.lineage import merges
 
+PARTITIONS = 6  # that have a colour of their own at most
+Span: TypeAlias = tuple[int, int, int, tuple[str, ...]]  # first step, last step, phase, layers
 _EVENTS = "events of a member"
 
 
 def gap_schedule(events: pd.DataFrame, member: int) -> Figure:
     """Grow-and-prune: which layers are dense from when to when (bars from each `grow` to the next `prune`, or
-    to the `merge` with what others grew), and above each bar the phase; layers from the input down.
+    to the `merge` with what others grew), and above them the phase; of all members of a group that is merged.
+    A colour for each partition, where there are few; else the colours of phases take turns. Layers stand in
+    the order in which they first grew.
 
     Raises ValueError where no event of the member is a `grow` (a member trained with grow-and-prune).
     """
     what = f"{_EVENTS} trained with grow-and-prune"
-    rows = need(of_member(events, member, what), what, ("kind", "step", "message", "numbers"))
-    grown = spread(need(rows[rows["kind"] == "grow"], what), ["phase"], what)
-    columns = zip(grown["step"], grown["phase"].astype(int), grown["message"], strict=True)
-    spans = [(step, _until(rows, step), phase, message.split(", ")) for step, phase, message in columns]
-    layers = _layers(rows)
-    with sheet(7.2, min(9.0, 1.6 + 0.2 * len(layers))) as figure:
+    rows = need(of_member(events, member, what), what, ("kind", "step", "message", "numbers", "overlap"))
+    need(rows[rows["kind"] == "grow"], what)
+    group = _group(events, member)
+    spans = sorted(span for one in group for span in _spans(of_member(events, one, what), what))
+    layers = list(dict.fromkeys(name for *_, names in spans for name in names))
+    partitions = _partitions(spans)
+    with sheet(7.2, min(9.0, 1.6 + 0.2 * len(layers) + 0.3 * bool(partitions))) as figure:
         axes = figure.add_subplot()
         for step, end, phase, names in spans:
             bar: Any = {"color": COLORS[phase % 4], "hatch": "//" if phase % 2 else None}
+            if partitions:
+                bar = {"color": COLORS[partitions.index(names)]}
             places = [layers.index(name) for name in names]
             axes.barh(places, max(end - step, 0), left=step, height=0.7, edgecolor="white", **bar)
+        for step, phase in sorted({(step, phase) for step, _, phase, _ in spans}):
             axes.annotate(f"{phase}", (step, -0.75), fontsize=7.0, color=GREY)
         axes.set_yticks(range(len(layers)), layers, fontsize=7.0 if len(layers) > 12 else 9.0)
         axes.set_ylim(len(layers) - 0.4, -1.1)
         step_axis(axes, max(end for _, end, *_ in spans))
-        axes.set_title(f"member {member}: layers that are dense, phases 0 to {grown['phase'].max():.0f}")
+        who = ", ".join(map(str, group))
+        last = max(phase for *_, phase, _ in spans)
+        axes.set_title(f"member{'s' * (len(group) > 1)} {who}: layers that are dense, phases 0 to {last}")
+        if partitions:
+            handles = [
+                Patch(color=color, label=f"partition {place + 1}")
+                for place, color in enumerate(COLORS[: len(partitions)])
+            ]
+            figure.legend(handles=handles, loc="outside lower center", ncols=6, fontsize=8.0)
     return figure
+
+
+def _group(events: pd.DataFrame, member: int) -> list[int]:
+    """The member, and all that it was merged with, by number."""
+    merged = merges(events[events["kind"] == "merge"])
+    return sorted({member}.union(*(each.members for each in merged if member in each.members)))
+
+
+def _spans(rows: pd.DataFrame, what: str) -> list[Span]:
+    """What a member grew, if anything."""
+    grown = rows[rows["kind"] == "grow"]
+    if grown.empty:  # it came late, and took what the others had merged
+        return []
+    grown = spread(grown, ["phase"], what)
+    columns = zip(grown["step"], grown["phase"].astype(int), grown["message"], strict=True)
+    return [(step, _until(rows, step), phase, tuple(message.split(", "))) for step, phase, message in columns]
+
+
+def _partitions(spans: list[Span]) -> list[tuple[str, ...]]:
+    """The sets of layers that grow together, in the order in which they first did; none where these are
+    many, or layers grow now with some and now with others.
+    """
+    sets = list(dict.fromkeys(names for *_, names in spans))
+    layers = [name for names in sets for name in names]
+    return sets if len(sets) <= PARTITIONS and len(layers) == len(set(layers)) else []
 
 
 def superposition(events: pd.DataFrame, member: int) -> Figure:
@@ -70,9 +113,3 @@ def _until(rows: pd.DataFrame, step: int) -> int:
     """The step of the first prune or merge after one; without one, the last step that is known."""
     ends = rows[rows["kind"].isin(("prune", "merge")) & (rows["step"] > step)]["step"]
     return int(ends.min()) if len(ends) else int(rows["step"].max())
-
-
-def _layers(rows: pd.DataFrame) -> list[str]:
-    """All layers that grew, in the order in which they first did."""
-    grown = rows[rows["kind"] == "grow"].sort_values("step")["message"]
-    return list(dict.fromkeys(layer for message in grown for layer in str(message).split(", ")))

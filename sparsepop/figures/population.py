@@ -21,6 +21,8 @@ from sparsepop.figures.frames import MissingRows
 from sparsepop.figures.style import ACCENT, GREY, sheet
 from sparsepop.results.table import value_text
 
+_MERGE: Any = {"color": GREY, "linewidth": 0.8, "linestyle": ":", "zorder": 1}
+
 
 def population(found: Population) -> Figure:
     """Every member's score over the steps, arrows from donors to receivers (exploits, common starts), the
@@ -33,6 +35,7 @@ def population(found: Population) -> Figure:
         _draw_scores(main, found)
         _draw_taken(main, found)
         _draw_ancestry(main, found)
+        _draw_merges(main, found)
         _dress(main, found)
         _draw_ranks(figure, main, found)
         for axes, name in zip(panels, names, strict=True):
@@ -45,24 +48,26 @@ def population(found: Population) -> Figure:
 
 def family_tree(found: Population) -> Figure:
     """The population's family tree: a line across for each member, best at the top, an arrow from donor to
-    receiver for each state that was taken over (exploits, common starts), and bold the way that the best
-    member's weights took.
+    receiver for each state that was taken over (exploits, common starts), a line down for each merge, and
+    bold the way that the best member's weights took since the merge that they came out of.
 
-    Raises ValueError for a population in which nobody took over a state.
+    Raises ValueError for a population in which nobody took over a state or was merged.
     """
-    if found.taken.empty:
+    if found.taken.empty and not found.merges:
         raise MissingRows("no rows: give an experiment in which members took over each other's states")
     rows = {member: place for place, member in enumerate(found.board["member"])}
     height = min(9.0, max(2.6, 1.2 + (0.14 if found.many else 0.3) * len(rows)))
     with sheet(8.0, height) as figure:
         axes = figure.add_subplot()
         for member, row in rows.items():
-            axes.plot([0, found.end(member)], [row, row], color=found.colors[member], linewidth=found.width)
+            span = [found.begins.get(member, 0), found.end(member)]
+            axes.plot(span, [row, row], color=found.colors[member], linewidth=found.width)
         columns = (found.taken[name].tolist() for name in ("step", "donor", "member"))
         for step, donor, member in zip(*columns, strict=True):
             if donor in rows:
                 _arrow(axes, found, (step, rows[donor]), (step, rows[member]))
         _draw_way(axes, found, rows)
+        _draw_merges(axes, found)
         _dress_tree(axes, found, rows)
     return figure
 
@@ -122,7 +127,15 @@ def _arrow(axes: Axes, found: Population, start: tuple[int, float], end: tuple[i
 
 def _draw_ancestry(axes: Axes, found: Population) -> None:
     path = pd.concat([_piece(found.reports, *segment) for segment in found.ancestry])
+    if found.origin:  # from where the best stood as it was merged, or one report alone would not be seen
+        member, step, _ = found.ancestry[0]
+        path = pd.concat([_piece(found.reports, member, step - 1, step), path])
     axes.plot(path["step"], path["score"], **found.bold)
+
+
+def _draw_merges(axes: Axes, found: Population) -> None:
+    for step in sorted({each.step for each in found.merges}):
+        axes.axvline(step, **_MERGE)
 
 
 def _piece(reports: pd.DataFrame, member: int, start: int, end: int) -> pd.DataFrame:
@@ -145,15 +158,17 @@ def _dress_tree(axes: Axes, found: Population, rows: dict[int, int]) -> None:
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
     step_axis(axes, found.last)
-    axes.set_title(f"{found.name}: {found.exploits} exploits, and where the best weights come from")
-    axes.figure.legend(handles=_handles(found), loc="outside lower right", ncols=2)
+    told = "and where the best weights come from"
+    source = f"; the best weights are {found.origin}" if found.origin else f", {told}"
+    axes.set_title(f"{found.name}: {found.counts}{source}")
+    axes.figure.legend(handles=_handles(found), loc="outside lower right", ncols=3)
 
 
 def _dress(axes: Axes, found: Population) -> None:
     """Title, legend, and the scale of the scores."""
     best = found.board.iloc[0]
     axes.set_title(
-        f"{found.name}: {len(found.board)} members, {found.exploits} exploits; "
+        f"{found.name}: {len(found.board)} members, {found.counts}; "
         f"best is member {best['member']} with {best['score']:.4f}"
     )
     scores = found.reports["score"]
@@ -168,10 +183,13 @@ def _dress(axes: Axes, found: Population) -> None:
 
 def _handles(found: Population) -> list[Line2D]:
     bold: Any = {"color": ACCENT, "linewidth": 3.5, "alpha": 0.8}
-    handles = [Line2D([], [], **bold, label=f"ancestry of member {found.board.iloc[0]['member']}")]
+    since = " since it was merged" if found.origin else ""
+    handles = [Line2D([], [], **bold, label=f"ancestry of member {found.board.iloc[0]['member']}{since}")]
     if len(found.taken):
         arrow: Any = {"color": GREY, "linewidth": 0.8, "marker": ">", "markersize": 5, "markevery": (1, 2)}
         handles.append(Line2D([0, 1], [0, 0], label="state taken over: donor to receiver", **arrow))
+    if found.merges:
+        handles.append(Line2D([], [], **_MERGE, label="members merged"))
     return handles
 
 

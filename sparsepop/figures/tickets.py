@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 from sparsepop.figures.frames import need
 from sparsepop.figures.style import COLORS, GREY, series, sheet
 
+SHOWN = 8  # characters of a ticket's id that tell it from others
 NUMBERED = 12  # tickets up to which every cell of the matrix holds its number
 
 
@@ -60,15 +62,18 @@ def loss_line(points: pd.DataFrame) -> Figure:
 def calibration(ensembles: pd.DataFrame) -> Figure:
     """Expected calibration error (percent) of each row of `ensembles`, as it is and after its temperature was
     fitted on validation, beside the negative log-likelihood (nats); no second bar where no temperature was
-    the best. Raises ValueError without rows.
+    the best. A row of one ticket has its name. Raises ValueError without rows.
     """
     what = "the table `ensembles` (python -m sparsepop.superpose writes it)"
-    rows = need(ensembles, what, ("kind", "split", "calibration_error", "nll", "numbers"))
+    rows = need(ensembles, what, ("kind", "tickets", "split", "calibration_error", "nll", "numbers"))
     scaled = ("scaled_calibration_error", "scaled_nll")
     rows = rows.assign(**{name: [each.get(name, np.nan) for each in rows["numbers"]] for name in scaled})
     parts = zip(rows["kind"], rows["tickets"], rows["split"], strict=True)
-    names = [f"{kind}\n({len(tickets)} tickets, {split})" for kind, tickets, split in parts]
-    with sheet(6.4, 1.6 + 0.55 * len(rows)) as figure:
+    names = [
+        f"{kind} {'of ' * (len(tickets) > 1)}{tickets_text(tickets)}, {split}"
+        for kind, tickets, split in parts
+    ]
+    with sheet(6.4, 1.6 + 0.45 * len(rows)) as figure:
         errors, nlls = figure.subplots(1, 2, sharey=True)
         _pairs_of_bars(errors, 100 * rows["calibration_error"], 100 * rows["scaled_calibration_error"])
         _pairs_of_bars(nlls, rows["nll"], rows["scaled_nll"])
@@ -76,8 +81,14 @@ def calibration(ensembles: pd.DataFrame) -> Figure:
         nlls.set_xlabel("negative log-likelihood (nats)")
         errors.set_yticks(range(len(rows)), names)
         errors.invert_yaxis()
-        figure.legend(*errors.get_legend_handles_labels(), loc="outside upper right", ncols=2)
+        errors.set_title("calibration of tickets, and of what was made of them")
+        figure.legend(*errors.get_legend_handles_labels(), loc="outside lower right", ncols=2)
     return figure
+
+
+def tickets_text(tickets: Sequence[str]) -> str:
+    """How many tickets there are, or which one, by the beginning of its id."""
+    return tickets[0][:SHOWN] if len(tickets) == 1 else str(len(tickets))
 
 
 def _pairs_of_bars(axes: Axes, plain: pd.Series, scaled: pd.Series) -> None:

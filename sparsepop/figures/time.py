@@ -18,8 +18,8 @@ _REPORTS = "reports of a member that has run"
 
 def schedule(reports: pd.DataFrame, member: int) -> Figure:
     """Density (log axis where it spans much), learning rate, and where they are reported the phase that a
-    method counts and the share of weights that were ever alive, against the step. Raises ValueError without
-    reports of the member.
+    method counts and the share of weights that were ever alive, against the step: what reports hold, which
+    is less than what schedules did between them. Raises ValueError without reports of the member.
     """
     rows = of_member(reports, member, _REPORTS)
     need(rows, _REPORTS, ("density", "lr", "numbers"))
@@ -31,9 +31,10 @@ def schedule(reports: pd.DataFrame, member: int) -> Figure:
         if rows["density"].max() > MANY / 2 * rows["density"].min():
             panels[0].set_yscale("log")
         panels[0].yaxis.set_major_formatter(FuncFormatter(percent))
-        panels[0].set_ylabel("density (%)")
-        _line(panels[1], rows, "lr", 1)
-        panels[1].set_ylabel("learning rate")
+        panels[0].set_ylabel("density\nat reports (%)")
+        # no line: a rate that restarts at every report would look flat, and a triangle like another one
+        _line(panels[1], rows, "lr", 1, linestyle="None", markersize=3.0)
+        panels[1].set_ylabel("learning rate\nat reports")
         if phases is not None:
             _line(panels[2], phases, "phase", 2, drawstyle="steps-post")
             panels[2].yaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -83,4 +84,4 @@ def _with(rows: pd.DataFrame, name: str) -> pd.DataFrame | None:
 
 def _line(axes: Axes, rows: pd.DataFrame, name: str, index: int, **more: Any) -> None:
     style = series(index) | {"markersize": 3.0 if len(rows) < 60 else 0.0}
-    axes.plot(rows["step"], rows[name], **style, **more)
+    axes.plot(rows["step"], rows[name], **style | more)

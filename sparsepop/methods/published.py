@@ -162,7 +162,8 @@ def gap(
 ) -> Methods:
     """C-GaP (Ma et al. 2022) with as many phases of `length` steps as fit before the last `fine_tune` (a
     share of the run); without a length, seven rounds, or as much of them as fits. The learning rate starts
-    anew with each phase when the recipe says so: `Restarts`. ValueError where not a single phase fits.
+    anew with each phase when the recipe says so: `Restarts`. With fewer phases than `parts` some layers are
+    never grown: `explored` then stays below 1. ValueError where not a single phase fits.
     """
     partition, room, count = Partition(parts, by), _before_the_last(fine_tune, steps), 7 * parts
     if length is None:

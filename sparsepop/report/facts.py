@@ -7,8 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from sparsepop.figures.tickets import tickets_text
 from sparsepop.report.cells import Column, Table, amount, count, duration, numbers_text, percent, shown
 from sparsepop.results import Tables, ancestors
+from sparsepop.results.lineage import Merged, since_merge
 from sparsepop.results.reader import last_rows
 from sparsepop.results.report import wall_seconds
 from sparsepop.results.table import base_name, hp_text, percent_text
@@ -29,13 +31,16 @@ def about(described: dict[str, Any], reports: pd.DataFrame) -> str:
     return " · ".join(part for part in parts if part)
 
 
-def tiles(tables: Tables, board: pd.DataFrame, reports: pd.DataFrame) -> list[tuple[str, str, str]]:
-    """The summary: (what, number, small print) each."""
+def tiles(
+    tables: Tables, board: pd.DataFrame, reports: pd.DataFrame, made: list[Merged]
+) -> list[tuple[str, str, str]]:
+    """The summary: (what, number, small print) each; of the merges `made` where there are any."""
     best, newest = board.iloc[0], last_rows(reports)
     statuses = ", ".join(f"{number} {status}" for status, number in board["status"].value_counts().items())
     spent, dense = newest["train_flops"].sum(), newest["dense_flops"].max()
     density = f"{percent_text(best['density'])} of its prunable weights alive"
     exploits = int(board["exploits"].sum())
+    merged = [("merges", str(len(made)), "rounds in which members were made one network")] if made else []
     return [
         ("best member", f"m{best['member']}", f"score {shown(best['score'], '{:.4f}'.format)}"),
         (
@@ -46,6 +51,7 @@ def tiles(tables: Tables, board: pd.DataFrame, reports: pd.DataFrame) -> list[tu
         ("weights", count(best["alive"]), density),
         ("members", str(len(board)), statuses),
         ("exploits", str(exploits), "states taken over from another member"),
+        *merged,
         ("time", duration(wall_seconds(tables)), f"wall; {duration(board['seconds'].sum())} of devices"),
         ("training FLOPs", amount(spent), f"all members; dense: {amount(dense)} an input"),
     ]
@@ -112,10 +118,11 @@ _COLUMNS: tuple[tuple[Column, Callable[[pd.Series], str]], ...] = (
 )
 
 
-def ancestry(tables: Tables, board: pd.DataFrame) -> str:
-    """Where the best member's weights come from, in one line."""
-    best = int(board.iloc[0]["member"])
-    parts = [f"m{member} (steps {start:,} to {end:,})" for member, start, end in ancestors(tables, best)]
+def ancestry(tables: Tables, board: pd.DataFrame, made: list[Merged]) -> str:
+    """Where the best member's weights come from, in one line; from the last of the merges `made` on."""
+    origin, segments = since_merge(ancestors(tables, int(board.iloc[0]["member"])), made)
+    parts = [str(origin)] if origin else []
+    parts += [f"m{member} (steps {start:,} to {end:,})" for member, start, end in segments]
     return " → ".join(parts)
 
 
@@ -178,7 +185,8 @@ def event_table(events: pd.DataFrame) -> Table:
 def ensemble_table(ensembles: pd.DataFrame) -> Table:
     """What was made of several tickets together, and how good it is."""
     columns = (
-        *(Column("kind", kind="word"), Column("tickets"), Column("split", kind="word"), Column("accuracy %")),
+        *(Column("kind", kind="word"), Column("tickets", "how many, or which one")),
+        *(Column("split", kind="word"), Column("accuracy %")),
         *(Column("NLL", "nats"), Column("ECE %", "expected calibration error")),
         *(
             Column("disagree %", "answers that differ, mean over pairs"),
@@ -188,7 +196,7 @@ def ensemble_table(ensembles: pd.DataFrame) -> Table:
     )
     rows = [
         [
-            *(str(row["kind"]), str(len(row["tickets"])), shown(row["split"]), percent(row["accuracy"])),
+            *(str(row["kind"]), tickets_text(row["tickets"]), shown(row["split"]), percent(row["accuracy"])),
             *(shown(row["nll"], "{:.4f}".format), percent(row["calibration_error"])),
             *(percent(row["disagreement"]), f"{count(row['alive'])} / {count(row['prunable'])}"),
             amount(row["inference_flops"]),

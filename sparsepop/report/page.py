@@ -13,6 +13,7 @@ from sparsepop.figures import Picture, encode, gallery
 from sparsepop.report import facts, repeat
 from sparsepop.report.cells import Table
 from sparsepop.results import Tables, leaderboard
+from sparsepop.results.lineage import merges
 from sparsepop.results.reader import Folder, nothing_yet
 from sparsepop.results.table import base_name
 from sparsepop.results.tables import tables_of
@@ -44,13 +45,14 @@ def render(experiment: Folder | Tables, published: pd.DataFrame | None = None) -
     if board.empty:
         raise ValueError(nothing_yet(tables.storage, "members"))
     reports, events = tables.read("reports"), tables.read("events")
+    made = merges(events)
     context = {
         "name": base_name(str(tables.storage)),
         "about": facts.about(tables.description, reports),
-        "tiles": facts.tiles(tables, board, reports),
+        "tiles": facts.tiles(tables, board, reports, made),
         "board": facts.board_table(board, reports),
         "pictures": list(_pictures(tables, published)),
-        "ancestry": facts.ancestry(tables, board),
+        "ancestry": facts.ancestry(tables, board, made),
         "exploits": facts.exploit_table(events),
         "ended": facts.ended_table(tables.read("members")),
         "events": facts.event_table(events),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pandas as pd
 
 from sparsepop.results.reader import Folder, last_rows
@@ -11,6 +13,8 @@ from sparsepop.results.tables import Tables, read, tables_of
 _REPORTED = ("score", "validation_accuracy", "test_accuracy", "density", "alive", "prunable", "seconds")
 _FROM_DONORS = ("exploit", "start")
 _TAKEN = ["member", "generation", "step", "donor"]
+_SENT = ("bytes_up", "bytes_down")  # what the rows of one round differ in
+_NAMED = 8  # members that a merge names at most
 _LEADERBOARD = (
     *("rank", "member", "status", "step", "score", "validation_accuracy", "test_accuracy", "density"),
     *("alive", "prunable", "exploits", "donor", "seconds", "hp"),
@@ -39,6 +43,53 @@ def ancestors(experiment: Folder | Tables, member: int) -> list[tuple[int, int, 
     end = int(stood.loc[stood["member"] == member, "step"].max())
     ever = _ever_taken(tables.read("events", superseded=True))
     return _segments(_taken(events, _FROM_DONORS), ever, member, end)
+
+
+class Merged(NamedTuple):
+    """A round in which members were made one network: its step, who took that network (or ended with it), and
+    how many networks went into it.
+    """
+
+    step: int
+    members: tuple[int, ...]
+    networks: int
+
+    def __str__(self) -> str:
+        names = ", ".join(f"m{member}" for member in self.members)
+        # where only some take what was made of all, events don't tell of whom
+        named = self.networks == len(self.members) <= _NAMED
+        return f"merged from {names if named else f'{self.networks} members'} at step {self.step:,}"
+
+
+def merges(events: pd.DataFrame) -> list[Merged]:
+    """The rounds in which populations were merged or superposed, from the table `events`, in order of steps:
+    one of each group. Superpositions that nobody took are left out.
+    """
+    ends = [bool(numbers.get("round_end")) for numbers in events["numbers"]]
+    taken = (events["kind"] == "merge") | ((events["kind"] == "superpose") & events["overlap"].notna())
+    rounds: dict[tuple[int, str], list[tuple[int, int]]] = {}
+    for row in events[taken & pd.Series(ends, events.index, dtype=bool)].itertuples():
+        numbers = {name: value for name, value in dict(row.numbers).items() if name not in _SENT}
+        # nothing names the groups, but all of a group have the same numbers
+        rounds.setdefault((row.step, str(sorted(numbers.items()))), []).append(
+            (row.member, int(numbers.get("networks", 0)))
+        )
+    made = [(step, sorted(members)) for (step, _), members in rounds.items()]
+    return sorted(Merged(step, tuple(member for member, _ in of), of[0][1] or len(of)) for step, of in made)
+
+
+def since_merge(
+    segments: list[tuple[int, int, int]], made: list[Merged]
+) -> tuple[Merged | None, list[tuple[int, int, int]]]:
+    """The last of the merges that weights came out of, of which `ancestors` gave the history, and their
+    history from then on; None, and all of it, where they came out of none.
+    """
+    for place in reversed(range(len(segments))):
+        member, start, end = segments[place]
+        own = [each for each in made if member in each.members and start < each.step <= end]
+        if own:
+            return own[-1], [(member, own[-1].step, end), *segments[place + 1 :]]
+    return None, segments
 
 
 def _segments(current: pd.DataFrame, ever: pd.DataFrame, member: int, end: int) -> list[tuple[int, int, int]]:
