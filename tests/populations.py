@@ -80,3 +80,30 @@ def write_grid(storage: Storage, seeds: int = 3) -> None:
             score = {"dense": 0.95, "static": 0.85, "rigl": 0.9}[name] + density / 10 + 0.01 * (seed - 1)
             run = {"run": [name, density]}
             write_member(storage, place * seeds + seed, run, [0.5, score], density=density)
+
+
+def write_merge(storage: Storage, member: int, step: int, **more: Any) -> None:
+    """What a member that is superposed with all others notes of it."""
+    overlap = more.pop("overlap", 0.5)
+    numbers = {"round_end": step, "members": 0.5, "bytes_up": 1.0 + member, **more}
+    writer = Writer(storage, member, 0)
+    writer.add(
+        "events",
+        **{"kind": "superpose", "generation": step // 100, "step": step, "time": clock(step / 10)},
+        **{"overlap": overlap, "numbers": numbers},
+    )
+    writer.flush(f"merge{step}")
+
+
+def write_merged(storage: Storage) -> None:
+    """Three members, the last two of which begin at step 100, are superposed at steps 200 and 300."""
+    write_member(storage, 0, {"lr": 0}, [0.3, 0.5, 0.7, 0.9])
+    for member in (1, 2):
+        writer = Writer(storage, member, 0)
+        writer.add("members", status="started", step=100, hp=json.dumps({"lr": member}), time=clock(10))
+        for step in (200, 300, 400):
+            writer.add("reports", **report_row(step, step / 1000 + 0.1 * member, final=step == 400))
+        writer.flush("all")
+    for member in range(3):
+        for step in (200, 300):
+            write_merge(storage, member, step)

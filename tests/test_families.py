@@ -18,9 +18,8 @@ from sparsepop import figures
 from sparsepop.results import leaderboard, read
 from sparsepop.results.lineage import Merged
 from sparsepop.storage import Storage
-from tests.populations import write_family, write_grid, write_member
+from tests.populations import write_family, write_grid, write_member, write_merge, write_merged
 from tests.real import DENSITY, RUNS, STEPS, write_methods
-from tests.test_page import write_merge, write_merged
 from tests.test_population.rounds import maker, parallel
 from tests.test_population.worlds import World
 

@@ -17,7 +17,14 @@ from sparsepop.report import cells, render
 from sparsepop.report.__main__ import main
 from sparsepop.results import Writer
 from sparsepop.storage import Storage
-from tests.populations import clock, report_row, write_family, write_grid, write_member, write_start
+from tests.populations import (
+    clock,
+    write_family,
+    write_grid,
+    write_member,
+    write_merged,
+    write_start,
+)
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 EVIL = """</td><script>document.title = "owned"</script><img src=x onerror="document.title='owned'">"""
@@ -203,33 +210,6 @@ def test_a_common_start_is_no_exploit(tmp_path: Path) -> None:
         write_member(storage, member, {"lr": 1}, [0.5])
     write_start(storage, 1, 0, 100)
     assert '<p class="what">exploits</p><p class="big">0</p>' in render(storage)
-
-
-def write_merge(storage: Storage, member: int, step: int, **more: Any) -> None:
-    """What a member that is superposed with all others notes of it."""
-    overlap = more.pop("overlap", 0.5)
-    numbers = {"round_end": step, "members": 0.5, "bytes_up": 1.0 + member, **more}
-    writer = Writer(storage, member, 0)
-    writer.add(
-        "events",
-        **{"kind": "superpose", "generation": step // 100, "step": step, "time": clock(step / 10)},
-        **{"overlap": overlap, "numbers": numbers},
-    )
-    writer.flush(f"merge{step}")
-
-
-def write_merged(storage: Storage) -> None:
-    """Three members, the last two of which begin at step 100, are superposed at steps 200 and 300."""
-    write_member(storage, 0, {"lr": 0}, [0.3, 0.5, 0.7, 0.9])
-    for member in (1, 2):
-        writer = Writer(storage, member, 0)
-        writer.add("members", status="started", step=100, hp=json.dumps({"lr": member}), time=clock(10))
-        for step in (200, 300, 400):
-            writer.add("reports", **report_row(step, step / 1000 + 0.1 * member, final=step == 400))
-        writer.flush("all")
-    for member in range(3):
-        for step in (200, 300):
-            write_merge(storage, member, step)
 
 
 def test_single_tickets_are_named(tmp_path: Path) -> None:

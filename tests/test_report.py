@@ -60,7 +60,7 @@ def test_what_puts_the_results_in_doubt_is_said_once(storage: Storage) -> None:
         writer.add("events", kind="ticket", **at, message="", numbers={"ticket": 0.0})
     writer.flush("events")
     *_, cost, warning, _ = summary(storage)
-    assert cost.startswith("0 exploits, 2 rounds; ")
+    assert cost.startswith("0 exploits, 2 merges; ")
     assert warning == "warning: collapse (2 times, of member 0): far worse after 20"
 
 

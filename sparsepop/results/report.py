@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from sparsepop.results.hyper import has_repeats, hp_keys
-from sparsepop.results.lineage import leaderboard
+from sparsepop.results.lineage import leaderboard, merges
 from sparsepop.results.reader import Folder, last_rows
 from sparsepop.results.table import hp_text, percent_text
 from sparsepop.results.tables import Tables, read, tables_of
@@ -184,11 +184,8 @@ def cost_line(tables: Tables, board: pd.DataFrame) -> str:
     exploits = int(board["exploits"].sum())
     wall, device = wall_seconds(tables), float(board["seconds"].sum())
     done = [_counted(exploits, "exploit")]
-    events = tables.read("events")
-    ends = events["numbers"].map(lambda numbers: "round_end" in numbers).astype(bool)
-    for kind, name in (("merge", "round"), ("superpose", "superposition")):
-        if count := events[ends & (events["kind"] == kind)]["step"].nunique():
-            done.append(_counted(count, name))
+    if made := merges(tables.read("events")):
+        done.append(_counted(len(made), "merge"))
     return f"{', '.join(done)}; {wall:,.0f} s wall, {device:,.0f} device-seconds"
 
 
