@@ -358,7 +358,7 @@ def test_rounds_show_members_what_was_combined_and_what_is_left(merges: pd.DataF
     wanted = [(float(s), n["changed"]) for s, n in zip(told["step"], told["numbers"], strict=True)]
     assert np.allclose(drawn(figure, "masks", 1), wanted)
     every = merges.query("kind == 'merge'").groupby("step")["numbers"]
-    for label, name in (("up, by all", "bytes_up"), ("down, to all", "bytes_down")):
+    for label, name in (("up", "bytes_up"), ("down", "bytes_down")):
         wanted = [(float(step), sum(n[name] for n in rows) / 1e6) for step, rows in every]
         assert np.allclose(drawn(figure, label, 2), wanted)
     with pytest.raises(figures.MissingRows, match="merged or superposed"):
@@ -372,7 +372,7 @@ def test_superpositions_are_rounds_too() -> None:
     assert drawn(figure, "combined") == [(4, 0.7)]
     assert drawn(figure, "pruned back") == [(4, 0.6)]
     assert drawn(figure, "masks", 1) == [(4, 0.25)]
-    assert drawn(figure, "up, by all", 2) == [(4, 4.0)]
+    assert drawn(figure, "up", 2) == [(4, 4.0)]
 
 
 @pytest.fixture(scope="module")

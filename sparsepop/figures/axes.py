@@ -27,7 +27,7 @@ def density_axis(axes: Axes, densities: pd.Series) -> None:
     """The x axis of densities, a tick at each; logarithmic where those of networks that are alive span more
     than a factor of five, with a place for dead ones at its left, and else with limits of its own.
     """
-    ticks = sorted({float(f"{density:.2g}") for density in densities})
+    ticks = sorted({float(f"{density:.2g}") for density in densities.dropna()}) or [1.0]
     dead, alive = [tick for tick in ticks if tick == 0], [tick for tick in ticks if tick > 0]
     if alive and alive[-1] > MANY / 2 * alive[0]:
         if dead:  # zero has no logarithm

@@ -10,6 +10,7 @@ from matplotlib.ticker import FuncFormatter
 from sparsepop.figures.axes import accuracy_axis, percent, step_axis
 from sparsepop.figures.frames import need, spread
 from sparsepop.figures.style import series, sheet
+from sparsepop.results.lineage import merges
 
 _WHAT = "events of a population whose members are merged or superposed"
 # as rounds of grow-and-prune, and superpositions, name them
@@ -18,21 +19,21 @@ _STAGES = {
     "combined": ("dense", "unpruned"),
     "pruned back": ("merged", "recalibrated"),
 }
-_SENT = {"up, by all": "bytes_up", "down, to all": "bytes_down"}
+_SENT = {"up": "bytes_up", "down": "bytes_down"}
 
 
 def rounds(events: pd.DataFrame) -> Figure:
     """At each round's end, over the step and as means over groups: the validation accuracy of the members'
     own networks, of the combined one, and of what became of it, pruned back (percent); how much of the masks
-    has changed since the round before (of those that grew) or with the merge (percent); and what all of them
-    sent and received (MB).
+    has changed since the round before (of those that grew) or with the merge (percent); and what all that
+    took it sent and received (MB).
 
     Raises MissingRows where no event is of a round's end.
     """
     need(events, _WHAT, ("kind", "step", "overlap", "numbers"))
-    merges = events[events["kind"].isin(("merge", "superpose"))]
+    rows = events[events["kind"].isin(("merge", "superpose"))]
     names = [name for stages in _STAGES.values() for name in stages]
-    told = spread(spread(merges, ["round_end"], _WHAT), [*names, "changed", *_SENT.values()], _WHAT)
+    told = spread(spread(rows, ["round_end"], _WHAT), [*names, "changed", *_SENT.values()], _WHAT)
     with sheet(6.4, 6.4) as figure:
         scores, masks, sent = figure.subplots(3, 1, sharex=True, height_ratios=(2, 1, 1))
         means = told.groupby("step")[names].mean()
@@ -45,11 +46,13 @@ def rounds(events: pd.DataFrame) -> Figure:
         masks.set_ylabel("masks changed (%)")
         masks.yaxis.set_major_formatter(FuncFormatter(percent))
         for place, (label, name) in enumerate(_SENT.items()):
-            _line(sent, told.groupby("step")[name].sum(min_count=1) / 1e6, 4 + place, label)
+            if told[name].notna().any():
+                _line(sent, told.groupby("step")[name].sum(min_count=1) / 1e6, 4 + place, label)
         sent.set_ylabel("sent (MB)")
         sent.legend()
         step_axis(sent, told["step"].max())
-        scores.set_title(f"{told['step'].nunique()} rounds: members, made one network")
+        taken = len({made.step for made in merges(events)})
+        scores.set_title(f"members, made one network {taken} time{'' if taken == 1 else 's'}")
         figure.align_ylabels()
     return figure
 

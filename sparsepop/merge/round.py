@@ -56,6 +56,7 @@ class Round:
         """What the results tell of the round."""
         return {
             "round_end": float(self.step),
+            "networks": float(len(self.members) - len(self.diverged)),
             "members": self.members_accuracy,
             "dense": self.dense.accuracy,
             "merged": self.merged.accuracy,

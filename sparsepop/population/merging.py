@@ -87,7 +87,7 @@ def _kept(job: Job, rounds: PartitionRounds, merge: Merge, member: int) -> State
     post, before = merge.posts[0], merge.generation - 1
     state = _common(job, rounds, merge.group if merge.begun_from is None else merge.begun_from, before)
     recipe = job.experiment.recipe({**post.hp, PARTITION: member % rounds.search.parts})
-    return old_parcel(recipe, task_of(job), state, post.step, rounds.search.rest, job.device)
+    return old_parcel(recipe, task_of(job), state, post.step, rounds.search.rest)
 
 
 def _common(job: Job, rounds: PartitionRounds, group: int, generation: int) -> State:
@@ -100,4 +100,5 @@ def _common(job: Job, rounds: PartitionRounds, group: int, generation: int) -> S
 
 def _cut(job: Job, search: PartitionParallel, hp: dict[str, Any], state: State) -> State:
     recipe = job.experiment.recipe(dict(hp))
-    return parcel(Member.restore(recipe, 0, task_of(job), state, job.device), search.rest)
+    # where those that were sent are: nothing is computed with them before all are joined
+    return parcel(Member.restore(recipe, 0, task_of(job), state), search.rest)

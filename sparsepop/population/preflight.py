@@ -17,6 +17,7 @@ from sparsepop.describe import differences
 from sparsepop.experiment import PBT, Experiment, Grid, PartitionParallel, Search, SuperposeParallel
 from sparsepop.ledger import state_bytes
 from sparsepop.member import Member, Task
+from sparsepop.methods import Partition
 from sparsepop.methods.harden import harden
 from sparsepop.models import model_name
 from sparsepop.optim import AdamW
@@ -169,7 +170,8 @@ def _build(experiment: Experiment, recipes: Iterable[Recipe]) -> int:
                 f"a batch of {recipe.batch} images has no equal parts for {workers} workers: use a multiple"
             )
         # not what else they hold: a population that searches numbers would be built once for each member
-        methods = tuple((type(method), getattr(method, "partition", None)) for method in recipe.methods)
+        cuts = (getattr(method, "partition", None) for method in recipe.methods)
+        methods = tuple(map(type, recipe.methods)), tuple(cut for cut in cuts if isinstance(cut, Partition))
         kind = (recipe.model, recipe.keep_dense, methods, recipe.density, recipe.norms)
         kinds.setdefault(kind, recipe)
     return max(_check_member(experiment, recipe, data) for recipe in kinds.values())

@@ -113,5 +113,5 @@ def _record_merge(trial: MemberTrial, assignment: Assignment, shared: float | No
     event = trial.job.rounds.event
     numbers = {name: value for name, value in assignment.numbers.items() if name != "flops"}
     trial.event(event, message=assignment.reason, overlap=shared, numbers=numbers)
-    if numbers["collapsed"]:
+    if numbers["collapsed"] and assignment.group is not None:
         trial.event("collapse", message=_COLLAPSES[event], numbers=numbers)

@@ -367,6 +367,7 @@ def test_who_leaves_the_superposed_network_trains_as_if_alone_and_has_paid_for_i
     events = read(together, "events").query("kind == 'superpose'")
     assert len(events) == 3 * 2
     assert events["overlap"].isna().all()
+    assert "collapse" not in set(read(together, "events")["kind"])  # nobody has it
     assert events["message"].str.endswith("left: no better than the best of them").all()
     spent = [read(each, "reports").query("final")["train_flops"].sum() for each in (alone, together)]
     assert spent[1] > spent[0]
