@@ -15,8 +15,8 @@ from sparsepop.tickets import from_ticket
 def experiment(
     data: str = "digits", epochs: int = 40, density: float = 0.1, parent: str = "", smoke: bool = False
 ) -> Experiment:
-    """Four seeds. With `--set parent=EXPERIMENT:ID` they retrain that ticket, connections and weights, at a tenth
-    of the learning rate: four members on one mask, for `--how soup`."""
+    """Four seeds. With `--set parent=EXPERIMENT:ID` they retrain that ticket, connections and weights, at a
+    tenth of the learning rate: four members on one mask, for `--how soup`."""
     name = PurePath(data).name
     model = {"mnist": "lenet-300-100", "digits": "lenet-300-100"}.get(name, "resnet-20")
     steps = (2 if smoke else epochs) * open_data(data).steps_per_epoch(128)
