@@ -11,6 +11,7 @@ from sparsepop.figures.axes import accuracy_axis, percent, step_axis
 from sparsepop.figures.frames import need, spread
 from sparsepop.figures.style import series, sheet
 from sparsepop.results.lineage import merges
+from sparsepop.results.table import counted
 
 _WHAT = "events of a population whose members are merged or superposed"
 # as rounds of grow-and-prune, and superpositions, name them
@@ -52,7 +53,7 @@ def rounds(events: pd.DataFrame) -> Figure:
         sent.legend()
         step_axis(sent, told["step"].max())
         taken = len({made.step for made in merges(events)})
-        scores.set_title(f"members, made one network {taken} time{'' if taken == 1 else 's'}")
+        scores.set_title(f"members, made one network {counted(taken, 'time')}")
         figure.align_ylabels()
     return figure
 

@@ -83,10 +83,8 @@ def check_experiment(experiment: Experiment) -> int:
     bytes of the largest member's state, roughly."""
     check_tuned(experiment)
     check_loggers(experiment)
-    starts = experiment.starts()
-    recipes = [
-        experiment.recipe(dict(hp)) for hp in (*(start.hp for start in starts), *_explored(experiment))
-    ]
+    hps = [start.hp for start in experiment.starts()]
+    recipes = [experiment.recipe(dict(hp)) for hp in (*hps, *_explored(experiment.search, hps[0]))]
     if wrong := [recipe for recipe in recipes if not isinstance(recipe, Recipe)]:
         raise ConfigError(f"recipe(hp) gives a {type(wrong[0]).__name__}: return a sparsepop.recipe.Recipe")
     generations = min(-(-recipe.steps // experiment.generation) for recipe in recipes)
@@ -101,11 +99,10 @@ def check_experiment(experiment: Experiment) -> int:
         raise ConfigError(" ".join(str(error).split())) from error
 
 
-def _explored(experiment: Experiment) -> Iterator[Mapping[str, Any]]:
-    """The hyperparameters of the first member with each category in turn that an exchange may move it to:
-    numbers stay between the ends that members start from, categories may be such as nobody starts with.
+def _explored(search: Search, hp: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """A member's hyperparameters with each category in turn that an exchange may move it to: numbers stay
+    between the ends that members start from, categories may be such as nobody starts with.
     """
-    search, hp = experiment.search, experiment.starts()[0].hp
     if isinstance(search, PBT) or (isinstance(search, PartitionParallel) and search.quantile is not None):
         for name, domain in search.space.items():
             if isinstance(domain, Choice):

@@ -11,7 +11,7 @@ from rich.table import Table
 from sparsepop.results.hyper import has_repeats, hp_keys
 from sparsepop.results.lineage import leaderboard, merges
 from sparsepop.results.reader import Folder, last_rows
-from sparsepop.results.table import hp_text, percent_text
+from sparsepop.results.table import counted, hp_text, percent_text
 from sparsepop.results.tables import Tables, read, tables_of
 from sparsepop.storage import Storage
 
@@ -183,14 +183,10 @@ def cost_line(tables: Tables, board: pd.DataFrame) -> str:
     """How often states were taken over, and how long it all took, pauses between attempts left out."""
     exploits = int(board["exploits"].sum())
     wall, device = wall_seconds(tables), float(board["seconds"].sum())
-    done = [_counted(exploits, "exploit")]
+    done = [counted(exploits, "exploit")]
     if made := merges(tables.read("events")):
-        done.append(_counted(len(made), "merge"))
+        done.append(counted(len(made), "merge"))
     return f"{', '.join(done)}; {wall:,.0f} s wall, {device:,.0f} device-seconds"
-
-
-def _counted(count: int, name: str) -> str:
-    return f"{count} {name}{'' if count == 1 else 's'}"
 
 
 def warning_lines(tables: Tables) -> list[str]:
@@ -203,7 +199,7 @@ def warning_lines(tables: Tables) -> list[str]:
 def _warning(kind: str, rows: pd.DataFrame) -> str:
     members = sorted(rows["member"].unique())
     shown = ", ".join(map(str, members[:_TOP])) + (", ..." if len(members) > _TOP else "")
-    return f"warning: {kind} ({_counted(len(rows), 'time')}, of member {shown}): {rows['message'].iloc[-1]}"
+    return f"warning: {kind} ({counted(len(rows), 'time')}, of member {shown}): {rows['message'].iloc[-1]}"
 
 
 def wall_seconds(experiment: Folder | Tables) -> float:

@@ -37,6 +37,11 @@ def _cell(column: str, value: Any) -> str:
     return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 
+def counted(count: int, name: str) -> str:
+    """A number of things: `1 merge`, `2 merges`."""
+    return f"{count} {name}{'' if count == 1 else 's'}"
+
+
 def percent_text(share: float) -> str:
     """A share from 0 to 1 as a percentage: `5.00%`, `100%`, `0.0312%` where two decimals say too little."""
     if pd.isna(share):

@@ -59,7 +59,7 @@ def take_cheap(member: Member, provenance: Provenance | None = None) -> list[Tic
                 source,
                 kind="cheap",
                 step=each.step,
-                ledger=_ledger(each, member, source),
+                ledger=_ledger(each, member, source, owners),
                 metrics=each.metrics,
             ),
         )
@@ -68,11 +68,12 @@ def take_cheap(member: Member, provenance: Provenance | None = None) -> list[Tic
     ]
 
 
-def _ledger(cheap: CheapTicket, member: Member, source: Provenance) -> dict[str, float]:
+def _ledger(
+    cheap: CheapTicket, member: Member, source: Provenance, owners: Mapping[str, str]
+) -> dict[str, float]:
     """What a cheap ticket costs: what is `source`'s, the finished member's, and depends on neither masks nor
-    time is the same for both.
+    time is the same for both. `owners`: of the weights that layers borrow.
     """
-    owners, _ = sharing_of(member)
     densities = {name: float(mask.double().mean()) for name, mask in cheap.masks.items()}
     densities |= {name: densities[owner] for name, owner in owners.items() if owner in densities}
     same = {name: value for name, value in source.ledger.items() if name not in ("train_flops", "seconds")}
