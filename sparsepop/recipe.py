@@ -8,6 +8,7 @@ from torch import nn
 
 from sparsepop.methods.base import Method
 from sparsepop.methods.cut import Cut
+from sparsepop.methods.equal import promised_density
 from sparsepop.models import Model
 from sparsepop.optim import SGD, AdamW
 from sparsepop.ranks import NORM_MODES
@@ -64,8 +65,8 @@ class Recipe:
 
     def density_at(self, step: int) -> float:
         """The density promised after `step` steps: that of the last method that promises one, else 1."""
-        promises = [method.density_at(step) for method in self.methods]
-        return next((promise for promise in reversed(promises) if promise is not None), 1.0)
+        promise = promised_density(self.methods, step)
+        return 1.0 if promise is None else promise
 
     @property
     def density(self) -> float:

@@ -1,0 +1,51 @@
+"""The length of a control at an equal budget, against sums written out by hand."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sparsepop.methods import acdc, dense, gmp, one_shot, rigl, static, steps_to_spend
+from sparsepop.methods.equal import promised_density
+from sparsepop.recipe import Recipe
+
+
+def test_a_tenth_of_the_weights_trains_ten_times_as_long() -> None:
+    assert steps_to_spend(400, lambda steps: static(0.1)) == 4000
+    assert steps_to_spend(400, partial(rigl, 0.1)) == 4000
+
+
+def test_dense_training_is_as_long_as_its_budget() -> None:
+    assert steps_to_spend(123, lambda steps: dense()) == 123
+
+
+def test_one_shot_is_dense_until_it_fine_tunes() -> None:
+    steps = steps_to_spend(1000, partial(one_shot, 0.02, fine_tune=0.25))
+    assert steps * (0.75 + 0.25 * 0.02) == pytest.approx(1000, abs=1)
+
+
+def test_a_density_that_falls_is_summed_over_its_timetable() -> None:
+    # the first three quarters follow 1 - 0.9 (1 - (1 - t)^3), whose mean is 1 - 0.9 x 3/4
+    steps = steps_to_spend(10_000, partial(gmp, 0.1, interval=1))
+    assert steps * (0.75 * (1 - 0.9 * 0.75) + 0.25 * 0.1) == pytest.approx(10_000, rel=0.001)
+
+
+@given(budget=st.integers(200, 3000), density=st.sampled_from([0.5, 0.1, 0.01]))
+def test_what_is_spent_is_within_a_hundredth_of_the_budget(budget: int, density: float) -> None:
+    for methods in (partial(gmp, density), partial(acdc, density), partial(one_shot, density)):
+        steps = steps_to_spend(budget, methods)
+        spent = sum(Recipe("mlp-8", steps, methods(steps)).density_at(step) for step in range(steps))
+        assert spent == pytest.approx(budget, rel=0.01, abs=3)
+
+
+def test_less_than_one_dense_step_is_no_budget() -> None:
+    with pytest.raises(ValueError, match=r"budget of 0\.5 weight-steps"):
+        steps_to_spend(0.5, partial(rigl, 0.1))
+
+
+def test_the_last_promise_counts_and_dense_networks_make_none() -> None:
+    assert promised_density((), 3) is None
+    assert promised_density((*static(0.5), *static(0.2)), 3) == 0.2
