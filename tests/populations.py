@@ -83,13 +83,13 @@ def write_grid(storage: Storage, seeds: int = 3) -> None:
 
 
 def write_merge(storage: Storage, member: int, step: int, **more: Any) -> None:
-    """What a member that is superposed with all others notes of it."""
-    overlap = more.pop("overlap", 0.5)
+    """What a member that is superposed with all others notes of it; `merge`: joined with them."""
+    kind, overlap = more.pop("kind", "superpose"), more.pop("overlap", 0.5)
     numbers = {"round_end": step, "members": 0.5, "bytes_up": 1.0 + member, **more}
     writer = Writer(storage, member, 0)
     writer.add(
         "events",
-        **{"kind": "superpose", "generation": step // 100, "step": step, "time": clock(step / 10)},
+        **{"kind": kind, "generation": step // 100, "step": step, "time": clock(step / 10)},
         **{"overlap": overlap, "numbers": numbers},
     )
     writer.flush(f"merge{step}")

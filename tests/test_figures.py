@@ -23,7 +23,7 @@ from sparsepop import figures
 from sparsepop.figures import family as of_family
 from sparsepop.figures.style import shades
 from sparsepop.storage import Storage
-from tests.populations import write_family, write_grid, write_member, write_start
+from tests.populations import write_family, write_grid, write_member, write_merge, write_start
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -170,7 +170,7 @@ def test_a_common_start_is_an_arrow_and_no_exploit(tmp_path: Path) -> None:
     scores, tree = figures.population(found), figures.family_tree(found)
     assert (arrows(scores), arrows(tree)) == (2, 2)
     for figure in (scores, tree):
-        assert ": 1 exploits" in titled(figure, "begun").get_title(loc="left").replace("2 members, ", "")
+        assert ": 1 exploit" in titled(figure, "begun").get_title(loc="left").replace("2 members, ", "")
 
 
 def test_colours_and_scores_are_looked_up_once(family: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,6 +302,18 @@ def test_members_that_end_in_a_merge_are_a_population_with_the_one_that_goes_on(
     write_member(storage, 0, {"partition": 0}, [0.5, 0.9])
     for member in (1, 2):
         write_member(storage, member, {"partition": member}, [0.6], status="merged", density=0.4)
+    for member in range(3):
+        write_merge(storage, member, 100, kind="merge")
+    assert figures.fitting(storage) == "population"
+
+
+def test_superposed_members_are_a_population_though_but_their_seeds_differ(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path / "superposed"))
+    for member in (0, 1):
+        write_member(storage, member, {"lr": 0.1}, [0.6, 0.7])
+    assert figures.fitting(storage) == "grid"
+    for member in (0, 1):
+        write_merge(storage, member, 100)
     assert figures.fitting(storage) == "population"
 
 

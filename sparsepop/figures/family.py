@@ -13,7 +13,7 @@ from sparsepop.figures.style import ACCENT, shades
 from sparsepop.results import Tables, ancestors, hyperparameters, leaderboard, lineage
 from sparsepop.results.lineage import Merged, merges, since_merge
 from sparsepop.results.reader import Folder, nothing_yet
-from sparsepop.results.table import base_name
+from sparsepop.results.table import base_name, counted
 from sparsepop.results.tables import tables_of
 
 NAMED = 16  # members named beside the colours at most
@@ -45,7 +45,8 @@ class Population:
     @property
     def counts(self) -> str:
         """How many exploits there were, and merges where there were any."""
-        return f"{self.exploits} exploits" + (f", {len(self.merges)} merges" if self.merges else "")
+        merged = f", {counted(len(self.merges), 'merge')}" if self.merges else ""
+        return counted(self.exploits, "exploit") + merged
 
     @cached_property
     def colors(self) -> dict[int, Any]:

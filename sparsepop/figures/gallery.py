@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -18,6 +18,7 @@ from sparsepop.figures.rounds import rounds
 from sparsepop.figures.runs import load_runs
 from sparsepop.results import Tables, leaderboard
 from sparsepop.results.hyper import has_repeats
+from sparsepop.results.lineage import Merged, merges
 from sparsepop.results.reader import Folder
 from sparsepop.results.table import base_name
 from sparsepop.results.tables import tables_of
@@ -36,13 +37,17 @@ class Picture:
 
 
 def fitting(experiment: Folder | Tables) -> str:
-    """`grid` where runs repeat settings over seeds or end at different densities, else `population`."""
-    return _kind(leaderboard(experiment))
+    """`grid` where runs that were never merged repeat settings over seeds or end at different densities, else
+    `population`.
+    """
+    tables = tables_of(experiment)
+    return _kind(leaderboard(tables), merges(tables.read("events")))
 
 
-def _kind(board: pd.DataFrame) -> str:
-    ended = board[board["status"] != "merged"]  # those that were merged end partly dense
-    densities = ended["density"].dropna().round(3).nunique()
+def _kind(board: pd.DataFrame, merged: Sequence[Merged]) -> str:
+    if merged:
+        return "population"
+    densities = board["density"].dropna().round(3).nunique()
     return "grid" if has_repeats(board) or (not board["exploits"].any() and densities > 1) else "population"
 
 
@@ -64,7 +69,8 @@ def gallery(experiment: Folder | Tables, published: pd.DataFrame | None = None) 
     best = int((sparse if len(sparse) else found.board).iloc[0]["member"])
     printed = None if published is None else like(published, runs)
     frames = {name: tables.read(name) for name in ("reports", "layers", "events", "ensembles")}
-    drawings = _of_population(found) if _kind(found.board) == "population" else _of_runs(runs, printed)
+    whole = _kind(found.board, found.merges) == "population"
+    drawings = _of_population(found) if whole else _of_runs(runs, printed)
     for name, (shows, drawn) in {**drawings, **_of_one(best, **frames)}.items():
         try:
             figure = drawn()
