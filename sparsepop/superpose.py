@@ -130,10 +130,15 @@ def _check_device(device: str) -> None:
 
 def _ways(tickets: Sequence[Ticket], setting: Setting, flags: argparse.Namespace) -> list[str]:
     """What is made of the tickets."""
-    from sparsepop.ensemble import nearest
+    from sparsepop.ensemble import check_alike, nearest
 
     if flags.how != "all":
         return [flags.how]
+    try:
+        check_alike(tickets)
+    except ValueError as error:
+        _tell(f"left out: superpositions, for {error}")
+        return ["vote"]
     related = ["lineage"] if len(nearest(tickets, setting)) > 1 else []
     return [*_SUPERPOSED, *related, "vote"]
 

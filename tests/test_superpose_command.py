@@ -121,6 +121,21 @@ def test_all_ways_side_by_side(finished: Storage, capsys: pytest.CaptureFixture[
         assert name in printed
 
 
+def test_all_ways_of_different_networks_are_a_vote(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def recipe(hp: dict[str, Any]) -> Recipe:
+        return Recipe(hp["model"], STEPS, rigl(0.1, STEPS, interval=3), batch=32)
+
+    models = Grid({"model": ["lenet-300-100", "residual-mlp"]})
+    storage = ended(experiment(models, recipe=recipe), tmp_path)
+    assert call(storage, "--how", "all") == 0
+    rows = read(storage, "ensembles")
+    assert sorted(rows["kind"]) == ["single", "single", "vote"]
+    told = capsys.readouterr().err
+    assert "left out: superpositions, for tickets of different networks have no average" in told
+
+
 def superposed(store: TicketStore, ids: list[str], density: float) -> Ticket:
     setting = Setting(open_data("digits"))
     return combine([store.read(each) for each in ids], setting, density=density).ticket

@@ -8,7 +8,7 @@ from sparsepop.ensemble.lines import Point, barrier, interpolate, line
 from sparsepop.ensemble.quality import Quality, assess, disagreement, fit_temperature
 from sparsepop.ensemble.relations import Relations
 from sparsepop.ensemble.setting import Setting
-from sparsepop.ensemble.soups import Superposed, greedy, same_mask, superpose
+from sparsepop.ensemble.soups import Superposed, check_alike, greedy, same_mask, superpose
 from sparsepop.ensemble.vote import Vote, vote
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Vote",
     "assess",
     "barrier",
+    "check_alike",
     "combine",
     "common_step",
     "cost_of",

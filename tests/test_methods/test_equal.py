@@ -37,7 +37,7 @@ def test_a_density_that_falls_is_summed_over_its_timetable() -> None:
 def test_what_is_spent_is_within_a_hundredth_of_the_budget(budget: int, density: float) -> None:
     for methods in (partial(gmp, density), partial(acdc, density), partial(one_shot, density)):
         steps = steps_to_spend(budget, methods)
-        spent = sum(Recipe("mlp-8", steps, methods(steps)).density_at(step) for step in range(steps))
+        spent = sum(Recipe("lenet-300-100", steps, methods(steps)).density_at(step) for step in range(steps))
         assert spent == pytest.approx(budget, rel=0.01, abs=3)
 
 
