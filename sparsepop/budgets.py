@@ -92,6 +92,19 @@ def allocate(
     return _round_to_total(ideal, sizes, total)
 
 
+def limited(budgets: Mapping[str, int], most: Mapping[str, int]) -> dict[str, int]:
+    """`budgets` with none above `most` of its layer: what one cannot use goes to those that have more than
+    theirs, in proportion to how much more, so that the sum is kept as far as there is anything.
+    """
+    counts = {name: min(budget, most[name]) for name, budget in budgets.items()}
+    spare = {name: most[name] - count for name, count in counts.items()}
+    more = min(sum(budgets.values()) - sum(counts.values()), there := sum(spare.values()))
+    if more == 0:
+        return counts
+    ideal = {name: count + more * spare[name] / there for name, count in counts.items()}
+    return _round_to_total(ideal, most, sum(counts.values()) + more)
+
+
 def _round_to_total(ideal: Mapping[str, float], sizes: Mapping[str, int], total: int) -> dict[str, int]:
     counts = {name: min(sizes[name], max(1, math.floor(share))) for name, share in ideal.items()}
     by_fraction = sorted(ideal, key=lambda name: counts[name] - ideal[name])

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 FACTORS = (0.8, 1.25)
+_PLAIN = (type(None), bool, int, float, str)  # not subclasses of them: JSON would bring back another type
 _EXACT = 2**53  # integers up to here survive a trip through a float
 
 
@@ -20,12 +21,15 @@ def stable_rng(*parts: int | str) -> random.Random:
 
 
 def freeze(value: Any) -> Any:
-    """`value` with every list turned into a tuple: what JSON does to tuples, undone."""
+    """`value` with every list turned into a tuple, what JSON does to tuples, undone; and numpy's scalars into
+    Python's, which they may be subclasses of but are not written as.
+    """
     if isinstance(value, list | tuple):
         return tuple(freeze(entry) for entry in value)
     if isinstance(value, Mapping):
         return {name: freeze(entry) for name, entry in value.items()}
-    return value
+    # told by what they have, for --help must not wait for an import of numpy
+    return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
 
 
 def check_factors(factors: Sequence[float]) -> None:
@@ -287,7 +291,7 @@ def _check_category(value: object) -> None:
     if isinstance(value, tuple):
         for entry in value:
             _check_category(entry)
-    elif not (value is None or isinstance(value, bool | str) or _finite(value)):
+    elif type(value) not in _PLAIN or (isinstance(value, float) and not math.isfinite(value)):
         raise ValueError(
             f"category {value!r} cannot be kept as JSON: use a finite number, a string or a tuple of these, "
             "and build the object from it in recipe(hp)"

@@ -10,7 +10,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from sparsepop.budgets import DISTRIBUTIONS, allocate, check_density, layer_densities
+from sparsepop.budgets import DISTRIBUTIONS, allocate, check_density, layer_densities, limited
 from sparsepop.ledger import Costs, measure_costs
 from sparsepop.masks import prunable_names
 from sparsepop.models import build
@@ -91,6 +91,19 @@ def test_what_is_left_over_goes_to_the_largest_fractions() -> None:
 def test_a_layer_that_would_be_empty_gets_one_weight_from_the_others() -> None:
     # ideal: 0.4 and 3.6, together 4; uniform 0.04 of 10 and 90
     assert allocate({"tiny": (5, 2), "wide": (9, 10)}, 0.04, "uniform") == {"tiny": 1, "wide": 3}
+
+
+@given(
+    budgets=st.lists(st.integers(1, 50), min_size=1, max_size=6),
+    most=st.lists(st.integers(0, 80), min_size=6, max_size=6),
+)
+def test_what_a_layer_cannot_use_goes_to_those_that_can(budgets: list[int], most: list[int]) -> None:
+    names = [f"layer{place}" for place in range(len(budgets))]
+    asked, there = dict(zip(names, budgets, strict=True)), dict(zip(names, most, strict=False))
+    found = limited(asked, there)
+    assert sum(found.values()) == min(sum(asked.values()), sum(there.values()))
+    for name in names:
+        assert min(asked[name], there[name]) <= found[name] <= there[name]
 
 
 def test_too_few_weights_for_the_layers_is_refused_with_the_remedy() -> None:

@@ -337,7 +337,7 @@ def test_parcels_lose_nothing_that_the_next_round_needs(fresh: bool, optimizer: 
     states = after_a_round(members)
     sent = {own: parcel(Member.restore(members[own], 0, TASK, state)) for own, state in states.items()}
     whole = gather(members[0], TASK, states)
-    together, _ = end_round(members[0], TASK, sent, [0.0], Toy(), sent.__getitem__)
+    together, _ = end_round(members[0], TASK, sent, {0: 0.0}, Toy(), sent.__getitem__)
     whole.recipe.methods[0].conclude(whole)  # type: ignore[attr-defined]
     received = Member.restore(members[0], 0, TASK, unpack(merged_parcel(together)))
     for each in (together, received):
@@ -463,7 +463,10 @@ def test_the_partition_of_a_member_that_diverged_stays_as_it_was(lost: int) -> N
     def old(part: int) -> State:
         return old_parcel(members[part], TASK, start, 2)
 
-    merged, ended = end_round(members[0], TASK, sent, [0.0] * 3, Toy(), old, batches=2)
+    told = {own: 0.1 if own == lost else 0.9 for own in sent}
+    merged, ended = end_round(members[0], TASK, sent, told, Toy(), old, batches=2)
+    assert ended.members_accuracy == pytest.approx(0.9)
+    assert ended.numbers()["networks"] == len(sent) - 1
     assert (ended.diverged, ended.numbers()["diverged"]) == ((lost,), 1.0)
     assert math.isfinite(ended.merged.loss)
     assert unpack(old(lost))["reported"] == 2  # else the next report divides its losses by too many steps
@@ -481,7 +484,7 @@ def test_the_combined_network_is_scored_with_statistics_of_its_own() -> None:
     expected = gather(members[0], TASK, states)
     recalibrate_member(expected, Toy(), 2)
     sent = {own: parcel(Member.restore(recipe, 0, TASK, states[own])) for own, recipe in enumerate(members)}
-    _, ended = end_round(members[0], TASK, sent, [0.0] * 3, Toy(), sent.__getitem__, batches=2)
+    _, ended = end_round(members[0], TASK, sent, dict.fromkeys(sent, 0.5), Toy(), sent.__getitem__, batches=2)
     assert ended.dense == evaluate(expected, own_part(expected, Toy(), "validation"))
 
 

@@ -6,9 +6,11 @@ import json
 import math
 import random
 from collections import Counter
+from enum import Enum
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -172,6 +174,10 @@ def test_categories_of_different_types_differ() -> None:
     assert domain.perturb(1.0, random.Random(0)) is True
 
 
+class Named(str, Enum):
+    A = "a"
+
+
 @pytest.mark.parametrize(
     ("domain", "value", "inside"),
     [
@@ -210,11 +216,22 @@ def test_contains(domain: Domain, value: object, inside: bool) -> None:
         (Choice, ((math.nan,),), "nan cannot be kept"),
         (Choice, (({"a": 1},),), "cannot be kept as JSON"),
         (Choice, ((Uniform(0, 1),),), "build the object"),
+        (Choice, ((Named.A,),), "cannot be kept as JSON"),
+        (Choice, ((np.ones(2),),), "cannot be kept as JSON"),
     ],
 )
 def test_impossible_domains_say_what_to_do(kind: Any, args: tuple[Any, ...], named: str) -> None:
     with pytest.raises(ValueError, match=named):
         kind(*args)
+
+
+def test_numbers_and_strings_of_numpy_become_pythons() -> None:
+    """They are subclasses of Python's or look like them, but come back from JSON as those."""
+    choice = Choice((np.float64(0.5), np.int64(2), np.str_("a"), (np.float32(0.25),)))
+    assert choice.values == (0.5, 2, "a", (0.25,))
+    assert [type(value) for value in choice.values] == [float, int, str, tuple]
+    for value in json.loads(json.dumps(choice.values)):
+        assert choice.contains(value)
 
 
 @pytest.mark.parametrize("factors", [(), (1.0,), (0.0,), (-1.2, 2.0), (math.inf,)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -25,9 +25,10 @@ COLLAPSED = 0.1
 @dataclass(frozen=True)
 class Round:
     """A round that ended with `step`: the validation accuracies of its members' networks, each with its own
-    partition dense, how the combined one did before and after pruning, each with BatchNorm statistics of its
-    own, what was sent (bytes by partition; to each), the share of weights that the masks have exchanged, the
-    partitions that stayed as they were because their members had diverged, and the FLOPs of the merge.
+    partition dense (without those that have diverged), how the combined one did before and after pruning,
+    each with BatchNorm statistics of its own, what was sent (bytes by partition; to each), the share of
+    weights that the masks have exchanged, the partitions that stayed as they were because their members had
+    diverged, and the FLOPs of the merge.
     """
 
     step: int
@@ -49,14 +50,14 @@ class Round:
 
     @property
     def members_accuracy(self) -> float:
-        """The mean over members."""
-        return sum(self.members) / len(self.members)
+        """The mean over members; NaN where all have diverged."""
+        return sum(self.members) / len(self.members) if self.members else math.nan
 
     def numbers(self) -> dict[str, float]:
         """What the results tell of the round."""
         return {
             "round_end": float(self.step),
-            "networks": float(len(self.members) - len(self.diverged)),
+            "networks": float(len(self.members)),
             "members": self.members_accuracy,
             "dense": self.dense.accuracy,
             "merged": self.merged.accuracy,
@@ -73,7 +74,7 @@ def end_round(
     recipe: Recipe,
     task: Task,
     parcels: Mapping[int, State],
-    accuracies: Sequence[float],
+    accuracies: Mapping[int, float],
     data: Batches,
     old: Callable[[int], State],
     *,
@@ -83,9 +84,9 @@ def end_round(
 ) -> tuple[Member, Round]:
     """The merged member and what is told of the round, from what the members have sent (`parcel`), by the
     number of the partition that each grew: joined, pruned to the recipe's density, and with BatchNorm
-    statistics taken anew over `batches` batches of `data`. `accuracies` are those members' before the merge.
-    `old` gives the `old_parcel` of a partition, for the place of one whose member has diverged: it alone
-    would make everybody's network NaN.
+    statistics taken anew over `batches` batches of `data`. `accuracies`, also by partition, are those
+    members' before the merge. `old` gives the `old_parcel` of a partition, for the place of one whose member
+    has diverged: it alone would make everybody's network NaN.
 
     `recipe` is that of any member. No seed matters, so whoever merges comes to the same.
     """
@@ -102,7 +103,7 @@ def end_round(
     changes = [note.numbers["changed"] for note in member.take_notes() if note.kind == "prune"]
     return member, Round(
         step=member.step,
-        members=tuple(accuracies),
+        members=tuple(each for part, each in sorted(accuracies.items()) if part not in diverged),
         dense=dense,
         merged=evaluate(member, own_part(member, data, "validation")),
         bytes_up=tuple(weight_of(parcels[part]) for part in sorted(parcels)),

@@ -45,10 +45,10 @@ def simulate(
         def old(own: int, begun: State = common, end: int = end) -> State:
             return old_parcel(recipes[own], task, begun, end, rest, device)
 
-        parcels, accuracies = {}, []
+        parcels, accuracies = {}, {}
         for own, (recipe, seed) in enumerate(zip(recipes, seeds, strict=True)):
             member = _restored(recipe, seed, task, common, spent[own], device)
-            accuracies.append(_train_to(member, data, end))
+            accuracies[own] = _train_to(member, data, end)
             parcels[own], spent[own] = parcel(member, rest), member.train_flops
         merged, ended = end_round(
             recipes[0], task, parcels, accuracies, data, old, rest=rest, batches=batches, device=device

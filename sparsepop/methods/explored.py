@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Explored(Method):
     """Report R_s, the share of prunable weights that were ever alive (ITOP, Liu et al. 2021, section 3).
-    Stands after the methods that change masks; costs one boolean per weight.
+    A weight that several blocks share is one. Stands after the methods that change masks; costs one boolean
+    per weight.
     """
 
     def start(self, member: Member) -> None:
@@ -31,7 +32,8 @@ class Explored(Method):
 
     def measure(self, member: Member) -> Mapping[str, float]:
         ever = member.memory_of(self)["ever"]
-        return {"explored": sum(int(mask.sum()) for mask in ever.values()) / member.masks.total}
+        total = sum(mask.numel() for mask in ever.values())
+        return {"explored": sum(int(mask.sum()) for mask in ever.values()) / total}
 
     def _remember(self, member: Member) -> None:
         memory = member.memory_of(self)

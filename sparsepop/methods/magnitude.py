@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from sparsepop.budgets import check_density, check_scope, kept
+from sparsepop.budgets import check_density, check_scope, kept, limited
 from sparsepop.masks import Masks, spare_largest, top_mask, top_masks
 from sparsepop.methods.base import Method
 from sparsepop.methods.settle import owes, reach
@@ -79,8 +79,10 @@ def largest(masks: Masks, density: float, scope: str) -> dict[str, Tensor]:
         if keep >= masks.alive:
             return {}
         return top_masks(spare_largest(sizes, masks.tensors), keep, masks.tensors)
+    # a state taken over from a member of another scope may have layers below their budgets
+    budgets = limited(masks.allocate(density, scope), masks.counts)
     return {
         name: top_mask(sizes[name], keep, masks.tensors[name])
-        for name, keep in masks.allocate(density, scope).items()
+        for name, keep in budgets.items()
         if keep < masks.counts[name]
     }

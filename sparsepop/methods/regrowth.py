@@ -87,12 +87,12 @@ def prune_grown(member: Member, memory: Memory, density: float, scope: str) -> N
     now = member.masks.tensors
     pairs = torch.stack([torch.stack([(old & ~now[n]).sum(), old.sum()]) for n, old in before.items()])
     # one transfer for all layers, and new objects: states share what they hold with their donors
-    changes = {name: gone / max(1, had) for name, (gone, had) in zip(before, pairs.tolist(), strict=True)}
+    counts = pairs.tolist()
+    changes = {name: gone / max(1, had) for name, (gone, had) in zip(before, counts, strict=True)}
     memory["changed"] = {**memory.get("changed", {}), **changes}
     memory["before"] = {}
-    total = sum(member.masks.params[name].numel() * change for name, change in changes.items())
-    size = sum(member.masks.params[name].numel() for name in changes)
-    member.note("prune", grown, changed=total / size, density=member.masks.density)
+    changed = sum(gone for gone, _ in counts) / max(1, sum(had for _, had in counts))
+    member.note("prune", grown, changed=changed, density=member.masks.density)
 
 
 def conclude(method: GrowPrune | PartitionGrow, member: Member) -> None:

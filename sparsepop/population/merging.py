@@ -59,7 +59,7 @@ def _partitions(job: Job, merge: Merge, given: Sequence[State | None]) -> tuple[
         job.experiment.recipe(dict(merge.posts[0].hp)),
         task_of(job),
         parcels,
-        [post.accuracy for post in merge.posts],
+        {members.index(post.member): post.accuracy for post in merge.posts},
         cached_data(job.experiment.data, job.device),
         lambda part: _kept(job, rounds, merge, members[part]),
         rest=rounds.search.rest,

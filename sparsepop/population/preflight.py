@@ -84,7 +84,7 @@ def check_experiment(experiment: Experiment) -> int:
     check_tuned(experiment)
     check_loggers(experiment)
     hps = [start.hp for start in experiment.starts()]
-    recipes = [experiment.recipe(dict(hp)) for hp in (*hps, *_explored(experiment.search, hps[0]))]
+    recipes = [*(experiment.recipe(dict(hp)) for hp in hps), *_explored(experiment, hps[0])]
     if wrong := [recipe for recipe in recipes if not isinstance(recipe, Recipe)]:
         raise ConfigError(f"recipe(hp) gives a {type(wrong[0]).__name__}: return a sparsepop.recipe.Recipe")
     generations = min(-(-recipe.steps // experiment.generation) for recipe in recipes)
@@ -99,14 +99,20 @@ def check_experiment(experiment: Experiment) -> int:
         raise ConfigError(" ".join(str(error).split())) from error
 
 
-def _explored(search: Search, hp: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """A member's hyperparameters with each category in turn that an exchange may move it to: numbers stay
-    between the ends that members start from, categories may be such as nobody starts with.
+def _explored(experiment: Experiment, hp: Mapping[str, Any]) -> Iterator[Recipe]:
+    """A member's recipe with, in turn, each category and each bound that an exchange may move it to: nobody
+    may start with such a category, and hardly anybody starts on a bound. ConfigError where one is refused.
     """
-    if isinstance(search, PBT) or (isinstance(search, PartitionParallel) and search.quantile is not None):
-        for name, domain in search.space.items():
-            if isinstance(domain, Choice):
-                yield from ({**hp, name: value} for value in domain.values)
+    search = experiment.search
+    if not isinstance(search, PBT | PartitionParallel) or search.quantile is None:
+        return
+    for name, domain in search.space.items():
+        for value in domain.values if isinstance(domain, Choice) else (domain.low, domain.high):
+            try:
+                yield experiment.recipe({**hp, name: value})
+            except ValueError as error:
+                reason = f"an exchange may move a member to {name}={value!r}, and then: {error}"
+                raise ConfigError(f"{reason}; narrow its domain in the space") from error
 
 
 def _check_harvest(experiment: Experiment, recipes: Iterable[Recipe]) -> None:

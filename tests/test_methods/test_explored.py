@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from sparsepop.member import Member
-from sparsepop.methods import DropGrow, Explored, Method, Static
+from sparsepop.methods import DropGrow, Explored, Method, ShareWeights, Static
 from sparsepop.recipe import Recipe
 from sparsepop.schedule import Every
 from tests.cases import BATCH, TASK, Toy, go
@@ -22,6 +22,14 @@ def rates(*methods: Method, steps: int = 12) -> list[float]:
 
 def test_static_training_explores_its_mask_alone() -> None:
     assert set(rates(Static(0.1))) == {8860 / 88_600}
+
+
+def test_all_is_explored_where_blocks_share_weights() -> None:
+    recipe = Recipe("resnet-20-w4", 1, (ShareWeights(), Explored()), batch=BATCH)
+    member = Member.build(recipe, 0, TASK)
+    assert len({id(param) for param in member.masks.params.values()}) > 1
+    assert sum(mask.numel() for mask in member.masks.tensors.values()) < member.masks.total
+    assert recipe.methods[-1].measure(member) == {"explored": 1.0}
 
 
 @pytest.mark.parametrize("grow", ["random", "gradient"])

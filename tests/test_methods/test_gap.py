@@ -254,7 +254,9 @@ def test_the_share_of_replaced_weights_is_told() -> None:
 
 def test_a_global_budget_replaces_weights_of_layers_that_were_not_grown() -> None:
     method = turns(scope="global")
-    member = run(Member.build(recipe_of(method), 0, TASK), 1)
+    member = Member.build(recipe_of(method), 0, TASK)
+    had = dict(member.masks.counts)
+    run(member, 1)
     before = {name: mask.clone() for name, mask in member.masks.tensors.items()}
     grown = method.partition.groups(member.masks.shapes)[0]
     run(member, 1)
@@ -266,6 +268,9 @@ def test_a_global_budget_replaces_weights_of_layers_that_were_not_grown() -> Non
         assert measured[name]["changed"] == pytest.approx(lost[name] / int(before[name].sum()))
     (note,) = (note for note in member.take_notes() if note.kind == "prune")
     assert note.message == ", ".join(grown)
+    # a layer counts for as much as it had alive, not for its size
+    gone = sum(measured[name]["changed"] * count for name, count in had.items())
+    assert note.numbers["changed"] == pytest.approx(gone / sum(had.values()))
 
 
 # --- special cases (7, 8)

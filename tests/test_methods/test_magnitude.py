@@ -56,6 +56,16 @@ def test_layer_budgets_rank_each_layer_by_itself() -> None:
     assert masks.tensors["large"].flatten().tolist() == [False, True, False, True, False, True]
 
 
+def test_what_one_layer_lacks_others_keep() -> None:
+    """A state that comes from a member which ranked all layers together has layers below their share."""
+    masks = two_layers()
+    masks.set({"small": torch.tensor([[False, False], [True, False]])})
+    prune(masks, 0.5, "uniform")
+    assert masks.counts == {"small": 1, "large": 4}
+    assert masks.alive == 5
+    assert masks.tensors["large"].flatten().tolist() == [True, True, False, True, False, True]
+
+
 @pytest.mark.parametrize("scope", ["global", "uniform"])
 def test_pruning_never_brings_a_weight_back(scope: str) -> None:
     masks = two_layers()

@@ -27,7 +27,7 @@ from sparsepop.population.preflight import (
 from sparsepop.recipe import Recipe
 from sparsepop.results import SCHEMAS
 from sparsepop.schedule import Linear
-from sparsepop.space import Choice, Domain, Integers
+from sparsepop.space import Choice, Domain, Integers, Uniform
 from sparsepop.storage import Storage, StorageError
 from tests.test_population.rounds import SEARCH, maker, parallel
 from tests.test_population.worlds import SPACE, experiment, recipe
@@ -107,6 +107,14 @@ def with_recipe(**changes: Any) -> Callable[[dict[str, Any]], Recipe]:
             "groups differ in their rounds",
         ),
         (experiment(Grid({"parts": [2, 12]}), recipe=parted), "12 partitions are more than the 3 layers"),
+        # nobody starts on a bound, and an exchange may move a member onto it
+        (
+            experiment(
+                PBT({"momentum": Uniform(0.5, 1.0)}, 2),
+                recipe=lambda hp: Recipe("lenet-300-100", 8, (), SGD(0.1, momentum=hp["momentum"])),
+            ),
+            r"an exchange may move a member to momentum=1\.0, and then: momentum must lie in \[0, 1\)",
+        ),
         # both members start with two, and an exchange may change it
         (experiment(PBT(PARTS, 2), recipe=parted, seed=3), "12 partitions are more than the 3 layers"),
     ],
