@@ -35,6 +35,7 @@ from sparsepop.results import (
 from sparsepop.results.__main__ import main
 from sparsepop.results.reader import current
 from sparsepop.storage import Storage
+from tests.populations import write_member
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 INT32, INT64 = st.integers(0, 2**31 - 1), st.integers(-(2**63), 2**63 - 1)
@@ -596,6 +597,15 @@ def test_a_later_attempt_brings_its_own_hp(scored: Storage) -> None:
     assert json.loads(board.loc[0, "hp"]) == {"lr": 7}
     assert board.loc[0, "score"] == 0.2
     assert board.loc[0, "exploits"] == 1
+
+
+def test_who_was_stopped_while_denser_than_those_that_ended_comes_after_them(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path / "asha"))
+    write_member(storage, 0, {}, [0.5, 0.8], density=0.05)
+    write_member(storage, 1, {}, [0.95], status="stopped", density=0.45)
+    write_member(storage, 2, {}, [0.7], status="stopped", density=0.05)
+    write_member(storage, 3, {}, [0.9], status="started", density=0.45)
+    assert leaderboard(storage)["member"].tolist() == [3, 0, 2, 1]
 
 
 def test_leaderboard_of_nobody(storage: Storage) -> None:

@@ -130,8 +130,8 @@ def _taken(events: pd.DataFrame, kinds: tuple[str, ...] = ("exploit",)) -> pd.Da
 
 def leaderboard(experiment: Folder | Tables) -> pd.DataFrame:
     """One row per member, the best score first (of equals the lower validation loss; then those without one,
-    and last those that were merged into another, which scored while partly dense), from the newest rows of
-    each. Best is lowest where the experiment's mode is `min`.
+    and last those that scored while partly dense: merged into another, or stopped while denser than any that
+    has ended), from the newest rows of each. Best is lowest where the experiment's mode is `min`.
 
     Columns: rank (from 1), member, status, step, score, validation_accuracy, test_accuracy (missing before
     the end), density (share of prunable weights alive), alive, prunable, exploits (how often it took a
@@ -147,9 +147,11 @@ def leaderboard(experiment: Folder | Tables) -> pd.DataFrame:
     board["donor"] = taken.last().reindex(board.index)
     board["hp"] = _hp_now(tables.read("members", superseded=True), events).reindex(board.index)
     board["loss"] = newest["validation_loss"]
-    board["merged"] = board["status"] == "merged"
+    # by more than rounding makes of one density in two networks
+    denser = board["density"] > 1.01 * board.loc[board["status"] == "done", "density"].max()
+    board["denser"] = (board["status"] == "merged") | ((board["status"] == "stopped") & denser)
     order = [True, tables.description.get("mode") == "min", True]
-    board = board.sort_values(["merged", "score", "loss"], ascending=order).reset_index()
+    board = board.sort_values(["denser", "score", "loss"], ascending=order).reset_index()
     return board.assign(rank=range(1, len(board) + 1))[list(_LEADERBOARD)]
 
 
