@@ -10,6 +10,7 @@ from sparsepop.methods.base import Method
 from sparsepop.methods.cut import Cut
 from sparsepop.methods.equal import promised_density
 from sparsepop.models import Model
+from sparsepop.models.names import unified
 from sparsepop.optim import SGD, AdamW
 from sparsepop.ranks import NORM_MODES
 from sparsepop.schedule import check_whole
@@ -45,6 +46,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         _check_model(self.model)
+        object.__setattr__(self, "model", unified(self.model))
         check_whole(self, "steps", "batch")
         if self.steps < 1 or self.batch < 1:
             raise ValueError(

@@ -421,3 +421,16 @@ class Wide(Fixed):
     def batch(self, seed: int, step: int, size: int, **how: Any) -> tuple[Tensor, Tensor]:
         images, labels = super().batch(seed, step, size)
         return images.repeat(1, 1, 4, 4), labels
+
+
+def test_recipes_of_equal_partials_are_equal() -> None:
+    """A config's recipe(hp) makes a new one each time."""
+    one, other = (Recipe(partial(mlp, width=30), 4) for _ in range(2))
+    assert one == other
+    assert one.model is other.model
+    odd: Any = ({"width": 31}, {"width": 30.0}, {"width": True}, {})
+    for given in odd:
+        assert Recipe(partial(mlp, **given), 4).model is not one.model
+    unhashable: Any = {"width": [30]}
+    listed = partial(mlp, **unhashable)
+    assert Recipe(listed, 4).model is listed

@@ -17,6 +17,7 @@ from sparsepop.models.task import Task
 
 Model = str | Callable[[Task], nn.Module]
 ZOOS = ("timm", "torchvision")
+_partials: dict[Any, Callable[[Task], nn.Module]] = {}
 _FORMS = "give a function (Task) -> nn.Module, 'package.module:function', 'timm:NAME' or 'torchvision:NAME'"
 
 
@@ -36,6 +37,19 @@ def model_name(model: Model) -> str:
     function = getattr(model, "__qualname__", "")
     module = described.removesuffix(f".{function}").removeprefix("sparsepop_config_")
     return f"{module}:{function}" if function else described
+
+
+def unified(model: Model) -> Model:
+    """For a `functools.partial` the first one of the same function, given the same: each compares equal to
+    itself alone, so a recipe that makes one anew would be another's. Any other model as it is.
+    """
+    if type(model) is not partial:
+        return model
+    given = (model.args, tuple(sorted(model.keywords.items())))
+    try:
+        return _partials.setdefault((model.func, given, repr(given)), model)  # 1 == 1.0 == True
+    except TypeError:  # it was given a list, say
+        return model
 
 
 def maker_of(model: Model) -> Callable[[Task], Any]:
