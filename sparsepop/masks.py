@@ -74,6 +74,9 @@ def spare_largest(sizes: Mapping[str, Tensor], alive: Mapping[str, Tensor]) -> d
     rank, so that no layer is ever emptied."""
     spared = {}
     for name, size in sizes.items():
+        if not size.numel():  # of a layer that is empty in all tickets of a soup
+            spared[name] = size
+            continue
         flat, candidates = size.reshape(-1), (alive[name] | ~alive[name].any()).reshape(-1)
         largest = flat.masked_fill(~candidates, -1.0).argmax().view(1)
         spared[name] = flat.index_fill(0, largest, math.inf).view_as(size)

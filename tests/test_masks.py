@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from sparsepop.masks import Masks, prunable_names, random_mask, top_mask, top_masks
+from sparsepop.masks import Masks, prunable_names, random_mask, spare_largest, top_mask, top_masks
 
 
 def reference(score: Tensor, keep: int, eligible: Tensor) -> Tensor:
@@ -83,6 +83,21 @@ def test_a_random_mask_has_exactly_its_count(rows: int, columns: int, data: st.D
     assert one.shape == (rows, columns)
     assert int(one.sum()) == keep
     assert torch.equal(one, other)
+
+
+def test_the_largest_of_each_layer_is_spared_where_there_is_any() -> None:
+    sizes = {
+        "a": torch.tensor([0.5, 2.0, 1.0]),
+        "none alive": torch.tensor([3.0, 4.0]),
+        "empty": torch.empty(0),
+    }
+    alive = {"a": torch.tensor([True, False, True]), "none alive": torch.tensor([False, False])}
+    spared = spare_largest(sizes, {**alive, "empty": torch.empty(0, dtype=torch.bool)})
+    assert {name: size.tolist() for name, size in spared.items()} == {
+        "a": [0.5, 2.0, math.inf],
+        "none alive": [3.0, math.inf],
+        "empty": [],
+    }
 
 
 def test_random_masks_are_uniform() -> None:
