@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,6 +17,8 @@ from sparsepop.search.merged import AVERAGES, SCOPES
 if TYPE_CHECKING:
     from sparsepop.member import Member
     from sparsepop.methods.base import Batches
+
+FRESH = 16  # batches that statistics are taken from where nobody says
 
 
 def check_average(average: str, factor: float) -> None:
@@ -129,6 +132,22 @@ def recalibrate_member(member: Member, data: Batches, batches: int, seed: int = 
     with member.autocast(), unsynchronised(member.model):
         recalibrate(member.model, map(member.prepare, images))
     member.train_flops += member.forward_flops * recipe.batch * batches
+
+
+@contextmanager
+def fresh_statistics(member: Member, data: Batches) -> Iterator[None]:
+    """As long as it lasts, `member` with BatchNorm statistics of the network that it is now, for scoring it;
+    then with those of before, and nothing booked, so that training goes on as if nobody had looked.
+    """
+    buffers = [buffer for norm in _norms(member.model) for buffer in norm.buffers()]
+    before, spent = [buffer.clone() for buffer in buffers], member.train_flops
+    recalibrate_member(member, data, FRESH)
+    member.train_flops = spent
+    try:
+        yield
+    finally:
+        for buffer, old in zip(buffers, before, strict=True):
+            buffer.copy_(old)
 
 
 def _norms(model: nn.Module) -> list[nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm]:

@@ -17,6 +17,7 @@ from sparsepop.results import ResultsError, compact
 from sparsepop.results.compact import WORTH
 from sparsepop.results.reader import COMMAND
 from sparsepop.storage import Storage
+from sparsepop.storage.local import remove_abandoned
 
 BAD_INPUT, MEMBERS_FAILED, INTERRUPTED = 2, 1, 130
 
@@ -76,11 +77,13 @@ def _train(experiment: Experiment, storage: Storage, flags: argparse.Namespace) 
             check_shared(storage)
             if flags.fresh:
                 made_loggers(experiment, storage)  # one that cannot start must not cost the old results
+            if storage.local:
+                remove_abandoned(storage.root)
             preflight.begin(experiment, storage, fresh=flags.fresh)
             storage.write(COMMAND, f"{flags.command}\n".encode())
             failed = launch.train_all(experiment, storage, places, config_folder(flags.config))
             if not failed:
-                compact(storage, least=WORTH)
+                _compact(storage)
             return failed
     except (ResourceError, ConnectionError) as error:
         raise ConfigError(" ".join(str(error).split())) from error
@@ -88,6 +91,17 @@ def _train(experiment: Experiment, storage: Storage, flags: argparse.Namespace) 
         # its text is a traceback
         reason = str(error).strip().splitlines()[-1]
         raise ConfigError(f"the run broke off ({reason}): the same command goes on from here") from error
+
+
+def _compact(storage: Storage) -> None:
+    """Compact the results where that is worth it. It only makes reading faster: a full disk or a store that
+    does not answer must not make a finished run look failed.
+    """
+    try:
+        compact(storage, least=WORTH)
+    except (ResultsError, OSError) as error:
+        reason = " ".join(str(error).split())
+        print(f"sparsepop: the results were not compacted, and nothing is lost ({reason})", file=sys.stderr)
 
 
 def _command(arguments: Sequence[str]) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -20,7 +22,7 @@ from sparsepop.storage import Storage
 if TYPE_CHECKING:
     from sparsepop.data import Data
     from sparsepop.ensemble import Relations, Setting
-    from sparsepop.tickets import Ticket, TicketStore
+    from sparsepop.tickets import Provenance, Ticket, TicketStore
 
 BAD_INPUT = 2
 _WIDE = 10_000  # a pipe has no width to keep to: nothing is cut there
@@ -205,13 +207,24 @@ def _row(made: Outcome, setting: Setting, flags: argparse.Namespace) -> dict[str
 def _scored(made: Outcome, row: Mapping[str, Any], data: Data, split: str) -> Ticket:
     """The new ticket with what it scored in its provenance."""
     (ticket,) = made.runs
-    source = ticket.provenance
-    if source.data != data.name:
+    if not all(_is_of(parent.provenance, data) for parent in made.used):
         # on other data than its own it has another score
         return ticket
     known = {"validation_accuracy": made.numbers["recalibrated"]}
     known |= {f"{split}_accuracy": row["accuracy"], f"{split}_loss": row["nll"]}
-    return replace(ticket, provenance=replace(source, metrics=known))
+    return replace(ticket, provenance=replace(ticket.provenance, metrics=known))
+
+
+def _is_of(source: Provenance, data: Data) -> bool:
+    """Whether a ticket from there was trained on `data`; older ones know a folder by its last part alone."""
+    if not source.located:
+        return source.data in (data.name, PurePath(data.name).name)
+    return _place(source.located) == _place(data.name)
+
+
+def _place(where: str) -> str:
+    """A data folder's path in one spelling; a data set's name as it is."""
+    return os.path.realpath(os.path.expanduser(where)) if os.sep in where else where
 
 
 def _record(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sparsepop.averaging import fresh_statistics
 from sparsepop.ledger import learnables, state_bytes
 from sparsepop.member import Member, Note
 from sparsepop.methods.base import Batches
@@ -104,7 +106,11 @@ def train(member: Member, data: Batches, *, every: int, until: int | None = None
                 method.finish(member, data)
         member.ranks.share_buffers(member.model)
         member.book_seconds()
-        yield _report(member, data, loss, lr)
+        # at the end `finish` has seen to it
+        outdated = member.step < last and any(each.outdates(member) for each in member.recipe.methods)
+        with fresh_statistics(member, data) if outdated else nullcontext():
+            report = _report(member, data, loss, lr)
+        yield report
 
 
 def train_step(member: Member, images: Tensor, labels: Tensor) -> Tensor:

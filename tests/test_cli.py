@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from ray.tune import TuneError
 
 from sparsepop import run
 from sparsepop.population import launch, shared
+from sparsepop.results import ResultsError, report
+from sparsepop.storage import temporary
 
 ROOT = Path(__file__).parents[1]
 CLUSTER = launch.cluster
@@ -264,6 +267,43 @@ def test_a_run_that_breaks_off_says_why_in_one_line(
     printed = capsys.readouterr().err
     assert "broke off (OSError: [Errno 28] No space left on device): the same command goes on" in printed
     assert len(printed.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), ResultsError("a part\nis damaged")]
+)
+def test_a_finished_run_that_cannot_be_compacted_has_worked(
+    running: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(launch, "train_all", lambda *_: {})
+    monkeypatch.setattr(run, "compact", broken)
+    monkeypatch.setattr(report, "print_summary", lambda *_: print("the summary"))
+    assert run.main([config(tmp_path), "--storage", str(tmp_path / "out"), "--fresh"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == "the summary\n"
+    told = " ".join(str(error).split())
+    assert printed.err == f"sparsepop: the results were not compacted, and nothing is lost ({told})\n"
+
+
+def test_a_run_removes_what_a_killed_one_was_writing(
+    running: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, left = [config(tmp_path), "--storage", str(tmp_path / "out")], running / "reports" / temporary()
+    monkeypatch.setattr(launch, "train_all", lambda *_: {})
+    monkeypatch.setattr(report, "print_summary", lambda *_: None)
+    assert run.main([*asked, "--fresh"]) == 0
+    left.parent.mkdir()
+    left.write_bytes(b"half")
+    os.utime(left, (0, 0))
+    assert run.main(asked) == 0
+    assert not left.exists()
 
 
 def test_no_flag_may_be_abbreviated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

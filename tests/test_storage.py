@@ -6,6 +6,7 @@ import errno
 import os
 import pickle
 import threading
+import time
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -13,8 +14,9 @@ from uuid import uuid4
 import pytest
 from pyarrow import fs
 
-from sparsepop.storage import Storage, StorageError, side_by_side
+from sparsepop.storage import Storage, StorageError, side_by_side, temporary
 from sparsepop.storage import place as place_module
+from sparsepop.storage.local import remove_abandoned
 from sparsepop.storage.several import AT_A_TIME
 from tests.s3 import Server
 
@@ -239,6 +241,20 @@ def test_without_hard_links_exclusive_still_writes_once(
     with pytest.raises(OSError, match="No space left"):
         storage.write("other", b"", exclusive=True)
     assert _everything(tmp_path) == ["claim"]
+
+
+def test_what_killed_writers_left_is_removed_after_an_hour(tmp_path: Path) -> None:
+    now = time.time()
+    (tmp_path / "a").mkdir()
+    ages = {temporary(): 4000, temporary(): 3000, temporary("mine"): 4000, "a.tmp": 4000, ".hidden": 4000}
+    for name, age in ages.items():
+        for folder in (tmp_path, tmp_path / "a"):
+            (folder / name).write_bytes(b"half")
+            os.utime(folder / name, (now - age, now - age))
+    remove_abandoned(str(tmp_path))
+    kept = list(ages)[1:]
+    assert _everything(tmp_path) == sorted([*kept, *(f"a/{name}" for name in kept)])
+    remove_abandoned(str(tmp_path / "absent"))
 
 
 def test_a_place_below_a_file_is_not_writable(tmp_path: Path) -> None:

@@ -227,6 +227,52 @@ def test_another_data_sets_scores_are_not_kept_with_a_ticket(tmp_path: Path, fin
     assert store.read(made).provenance.metrics == {}
 
 
+@pytest.mark.parametrize("located", [True, False])  # older tickets don't say where their data lay
+def test_scores_on_a_folder_that_its_tickets_were_trained_on_are_kept(
+    tmp_path: Path, finished: Storage, located: bool
+) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    own, other = tmp_path / "sets" / "mini", tmp_path / "others" / "mini"
+    for folder in (own, other):
+        for split, count in (("train", 40), ("test", 10)):
+            write_folders(folder, split, pictures(count, 8, 8, 1), classes=open_data("digits").classes)
+    store, source = TicketStore.of_experiment(Storage(str(tmp_path))), TicketStore.of_experiment(finished)
+    for each in source.frame(kind="member")["ticket"]:
+        ticket = source.read(each)
+        where = replace(ticket.provenance, data="mini", located=str(own) if located else "")
+        store.write(replace(ticket, provenance=where))
+    kept = []
+    for alive, folder in ((5020, own), (2510, tmp_path / "link" / "sets" / "mini"), (1004, other)):
+        flags = ("--no-recalibrate", "--density", str(alive / 50200), "--data", str(folder))
+        assert call(Storage(str(tmp_path)), *flags) == 0
+        rows = read(Storage(str(tmp_path)), "ensembles").query(f"alive == {alive}")
+        kept.append(sorted(store.read(rows["ensemble"].item()).provenance.metrics))
+    scores = ["test_accuracy", "test_loss", "validation_accuracy"]
+    assert kept == [scores, scores, [] if located else scores]
+
+
+def test_a_superposed_ticket_is_superposed_again_as_its_parents_were(
+    tmp_path: Path, finished: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage, source = Storage(str(tmp_path)), TicketStore.of_experiment(finished)
+    store, used = TicketStore.of_experiment(storage), []
+    for number, each in enumerate(source.frame(kind="member")["ticket"]):
+        ticket = source.read(each)
+        recipe = {"batch": 16, "augment": False, "optimizer": {"lr": number}}
+        store.write(replace(ticket, provenance=replace(ticket.provenance, recipe=recipe)))
+    setting = superpose._setting
+
+    def watched(*given: Any) -> Any:
+        used.append(setting(*given)[1])
+        return setting(*given)
+
+    monkeypatch.setattr(superpose, "_setting", watched)
+    assert call(storage) == 0
+    made = read(storage, "ensembles").iloc[-1]["ensemble"]
+    assert call(storage, "--tickets", made) == 0
+    assert [(each.batch, each.augment) for each in used] == [(16, False)] * 2
+
+
 def test_cheap_tickets_of_a_member_that_ran_cycles(tmp_path: Path) -> None:
     storage = ended(cycles(0.05), tmp_path)
     frame = TicketStore.of_experiment(storage).frame(kind="cheap")

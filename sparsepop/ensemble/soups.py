@@ -229,7 +229,11 @@ def _parents(tickets: Sequence[Ticket], how: str) -> Provenance:
     known = [ticket.provenance for ticket in tickets]
     same = {
         name: getattr(known[0], name)
-        for name in ("experiment", "data", "located", "recipe")
+        for name in ("experiment", "data", "located")
         if all(getattr(each, name) == getattr(known[0], name) for each in known)
     }
-    return Provenance(kind=how, parents=tuple(ticket.id for ticket in tickets), **same)
+    # entry by entry: members that differ in a learning rate still share batch and augmentation
+    recipe = dict(
+        entry for entry in known[0].recipe.items() if all(entry in each.recipe.items() for each in known)
+    )
+    return Provenance(kind=how, parents=tuple(ticket.id for ticket in tickets), recipe=recipe, **same)

@@ -38,7 +38,7 @@ class Method:
                      after_backward   gradients are still dense; member.step is the steps completed before
                      (gradients masked, then clipped; the optimizer steps; member.step counts it)
                      after_step       weights, masks and member.step agree
-        report       measure, measure_layers, examine
+        report       outdates, measure, measure_layers, examine
         end          finish           in reverse order; leaves a plain network with its masks
         harvest      break_off        the same for a copy in mid-training, where `plain_at` allows it
         soft phase   harden           where it ends: at a `Cut`, or in `finish`; see methods/harden.py
@@ -97,6 +97,12 @@ class Method:
 
     def finish(self, member: Member, data: Batches) -> None:
         """Leave a plain network with its masks; training `data` is there to re-estimate statistics."""
+
+    def outdates(self, member: Member) -> bool:
+        """Whether this method has just made another network of the member, whose BatchNorm statistics are
+        still the old one's: reports then score it with fresh ones.
+        """
+        return False
 
     def break_off(self, member: Member, data: Batches) -> None:
         """What `finish` does, to a copy of a member in mid-training: a plain network with its masks, at

@@ -55,6 +55,7 @@ class GrowPrune(Method):
 
     conclude = regrowth.conclude
     finish = regrowth.finish
+    outdates = regrowth.outdates
     measure = regrowth.measure
     measure_layers = regrowth.measure_layers
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from sparsepop.averaging import FRESH, recalibrate_member
 from sparsepop.budgets import check_density, check_scope
 from sparsepop.masks import Masks, top_mask
 from sparsepop.methods.base import Batches
@@ -91,6 +92,7 @@ def prune_grown(member: Member, memory: Memory, density: float, scope: str) -> N
     changes = {name: gone / max(1, had) for name, (gone, had) in zip(before, counts, strict=True)}
     memory["changed"] = {**memory.get("changed", {}), **changes}
     memory["before"] = {}
+    memory["pruned"] = member.step
     changed = sum(gone for gone, _ in counts) / max(1, sum(had for _, had in counts))
     member.note("prune", grown, changed=changed, density=member.masks.density)
 
@@ -105,6 +107,13 @@ def conclude(method: GrowPrune | PartitionGrow, member: Member) -> None:
 def finish(method: GrowPrune | PartitionGrow, member: Member, data: Batches) -> None:
     """The hook of the same name."""
     conclude(method, member)
+    if outdates(method, member):
+        recalibrate_member(member, data, FRESH)
+
+
+def outdates(method: GrowPrune | PartitionGrow, member: Member) -> bool:
+    """The hook of the same name: pruned at once to a fraction, after the last step."""
+    return member.memory_of(method).get("pruned") == member.step
 
 
 def measure(method: GrowPrune | PartitionGrow, member: Member) -> Mapping[str, float]:

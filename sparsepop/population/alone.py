@@ -15,6 +15,8 @@ from sparsepop.storage import Storage, StorageError
 if sys.platform != "win32":
     import fcntl
 
+_COMMON = "/tmp"
+
 
 @contextmanager
 def alone(storage: Storage) -> Iterator[None]:
@@ -24,10 +26,7 @@ def alone(storage: Storage) -> Iterator[None]:
     if sys.platform == "win32":  # nobody is kept out there
         yield
         return
-    # not in the experiment's folder, which --fresh deletes
-    name = hashlib.sha256(storage.root.encode()).hexdigest()[:16]
-    path = Path(tempfile.gettempdir(), f"sparsepop-{os.getuid()}-{name}.lock")
-    with path.open("a+") as file:
+    with _lock(storage).open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -40,3 +39,16 @@ def alone(storage: Storage) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def _lock(storage: Storage) -> Path:
+    """The same file for all drivers of one experiment; not in its folder, which --fresh deletes."""
+    # a link to the folder leads to the same experiment
+    place = os.path.realpath(storage.root) if storage.local else storage.root
+    name = hashlib.sha256(place.encode()).hexdigest()[:16]
+    return Path(_folder(), f"sparsepop-{os.getuid()}-{name}.lock")
+
+
+def _folder() -> str:
+    """Where locks lie: on one machine the same for all, as TMPDIR, which batch systems set, is not."""
+    return _COMMON if os.access(_COMMON, os.W_OK | os.X_OK) else tempfile.gettempdir()

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from sparsepop.storage import Storage, StorageError
+from sparsepop.storage.local import is_temporary
 
 FLOOR = 64 << 20  # bytes that any run needs: rows, posts, decisions
 LEAST = 8 << 20  # bytes without which no run goes on
@@ -35,7 +36,10 @@ def check_room(storage: Storage, needed: int) -> None:
 
 
 def _held(root: Path) -> int:
-    """Bytes in the files below `root`."""
+    """Bytes in the files below `root` that are replaced: nobody writes over temporary ones."""
     return sum(
-        os.lstat(os.path.join(folder, name)).st_size for folder, _, names in os.walk(root) for name in names
+        os.lstat(os.path.join(folder, name)).st_size
+        for folder, _, names in os.walk(root)
+        for name in names
+        if not is_temporary(name)
     )

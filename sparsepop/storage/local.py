@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import time
 from contextlib import suppress
 from uuid import uuid4
 
 _TEMPORARY = ".tmp"  # together with a leading dot: never listed
+_SCRATCH = re.compile(rf"\.[0-9a-f]{{32}}{re.escape(_TEMPORARY)}")  # what `temporary` makes up
+_ABANDONED = 3600.0  # seconds: no write takes that long
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK}
 
 
@@ -42,6 +46,18 @@ def write_local(target: str, data: bytes, exclusive: bool) -> None:
     finally:
         with suppress(OSError):  # renamed away, or the error being raised says more
             os.unlink(scratch)
+
+
+def remove_abandoned(root: str) -> None:
+    """Remove below `root` what processes left that were killed while they wrote: scratch files older than an
+    hour, so that none is taken from a writer on another machine. One that cannot be removed stays.
+    """
+    latest = time.time() - _ABANDONED
+    for folder, _, names in os.walk(root):
+        for path in (os.path.join(folder, name) for name in names if _SCRATCH.fullmatch(name)):
+            with suppress(OSError):
+                if os.lstat(path).st_mtime < latest:
+                    os.unlink(path)
 
 
 def _link(scratch: str, target: str) -> None:

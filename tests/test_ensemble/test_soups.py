@@ -76,6 +76,20 @@ def test_what_is_told_of_the_way() -> None:
     assert (source.kind, source.experiment, source.member) == ("uniform", "toy", None)
 
 
+def test_what_parents_share_of_their_recipes_is_kept() -> None:
+    recipes = [
+        {"batch": 16, "augment": False, "optimizer": {"lr": 0.1}, "smoothing": None},
+        {"batch": 16, "augment": False, "optimizer": {"lr": 0.2}},
+    ]
+    tickets = [
+        replace(ticket, provenance=replace(ticket.provenance, recipe=recipe))
+        for ticket, recipe in zip(three()[:2], recipes, strict=True)
+    ]
+    made = superpose(tickets, SETTING).ticket
+    assert made.provenance.recipe == {"batch": 16, "augment": False}
+    assert superpose([tickets[0]] * 2, SETTING).ticket.provenance.recipe == recipes[0]
+
+
 @pytest.mark.parametrize("how", ["uniform", "score", "greedy", "soup"])
 def test_a_ticket_with_itself_is_itself(how: str) -> None:
     ticket = trained(0)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sparsepop.averaging import FRESH, recalibrate_member
 from sparsepop.config import load
 from sparsepop.data import open_data
 from sparsepop.member import Member, Task
@@ -29,10 +30,12 @@ from sparsepop.methods import (
 )
 from sparsepop.methods.magnitude import prune
 from sparsepop.optim import SGD
+from sparsepop.outputs import evaluate, own_part
 from sparsepop.recipe import Recipe
 from sparsepop.schedule import Cosine, Phases, Restarts
 from sparsepop.train import train
 from tests.cases import BATCH, TASK, Toy, go, run
+from tests.test_contract import assert_same
 
 CONFIG = Path(__file__).parents[2] / "tune_configs" / "gap.py"
 WRN = "wrn-10-1"  # ten layers with BatchNorm
@@ -512,3 +515,39 @@ def test_the_config_searches_partitions_epochs_and_order() -> None:
             [0.1] * (len(begins) + 1)
         )
         assert rate(recipe.steps - 1) < 1e-3
+
+
+# --- BatchNorm where a phase ends (pitfall 8)
+
+
+def test_a_report_at_the_end_of_a_phase_scores_the_pruned_network_with_its_own_statistics() -> None:
+    recipe = recipe_of(turns())
+    member, plain = (Member.build(recipe, 0, TASK) for _ in range(2))
+    (report,) = train(member, Toy(), every=2, until=2)
+    run(plain, 2)
+    # nothing but the score, and what it is a score of is the network after its first prune
+    assert_same(member.state()["model"], plain.state()["model"])
+    assert report.train_flops == plain.train_flops
+    stale = evaluate(plain, own_part(plain, Toy(), "validation"))
+    recalibrate_member(plain, Toy(), FRESH)
+    fresh = evaluate(plain, own_part(plain, Toy(), "validation"))
+    assert report.validation == fresh != stale
+
+
+def test_a_report_within_a_phase_scores_the_network_as_it_is() -> None:
+    recipe = recipe_of(turns())
+    member, plain = (Member.build(recipe, 0, TASK) for _ in range(2))
+    *_, report = train(member, Toy(), every=3, until=3)
+    run(plain, 3)
+    assert report.validation == evaluate(plain, own_part(plain, Toy(), "validation"))
+
+
+def test_without_fine_tuning_the_last_network_has_its_own_statistics() -> None:
+    recipe = recipe_of(turns(count=6))
+    member, plain = (Member.build(recipe, 0, TASK) for _ in range(2))
+    *_, report = train(member, Toy(), every=12)
+    run(plain, 12)
+    recalibrate_member(plain, Toy(), FRESH)
+    assert_same(member.state()["model"], plain.state()["model"])
+    assert report.test == evaluate(member, own_part(member, Toy(), "test"))
+    assert report.train_flops == plain.train_flops

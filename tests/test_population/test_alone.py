@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from sparsepop.population import alone as module
 from sparsepop.population.alone import alone
 from sparsepop.storage import Storage, StorageError
 
@@ -49,3 +51,25 @@ def test_the_hold_survives_a_fresh_start_and_ends_with_the_block(tmp_path: Path)
             pass
     with alone(storage):
         pass
+
+
+def test_neither_a_link_nor_another_tmpdir_lets_a_second_driver_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage, linked = Storage(str(tmp_path / "one")), Storage(str(tmp_path / "link" / "one"))
+    (tmp_path / "link").symlink_to(tmp_path)
+    with alone(storage):
+        with pytest.raises(StorageError, match="is being trained"), alone(linked):
+            pass
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        with pytest.raises(StorageError, match="is being trained"), alone(storage):
+            pass
+
+
+def test_where_there_is_no_common_folder_locks_lie_in_the_temporary_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_COMMON", str(tmp_path / "absent"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with alone(Storage(str(tmp_path / "one"))):
+        assert [path.suffix for path in tmp_path.iterdir()] == [".lock"]

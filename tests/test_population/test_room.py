@@ -15,7 +15,7 @@ from sparsepop import run
 from sparsepop.population import launch
 from sparsepop.population.preflight import check_experiment, check_storage
 from sparsepop.population.room import FLOOR, LEAST, check_room, needed_bytes
-from sparsepop.storage import Storage, StorageError
+from sparsepop.storage import Storage, StorageError, temporary
 from tests.test_cli import config
 from tests.test_population.worlds import experiment
 
@@ -56,6 +56,14 @@ def test_what_is_there_already_needs_no_room_again(tmp_path: Path, monkeypatch: 
     left(monkeypatch, LEAST)
     check_room(Storage(str(tmp_path)), FLOOR)
     left(monkeypatch, LEAST - 1)
+    with pytest.raises(StorageError, match="too little room"):
+        check_room(Storage(str(tmp_path)), FLOOR)
+
+
+def test_what_a_killed_writer_left_is_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (tmp_path / temporary()).open("wb") as stream:
+        stream.truncate(FLOOR)
+    left(monkeypatch, LEAST)
     with pytest.raises(StorageError, match="too little room"):
         check_room(Storage(str(tmp_path)), FLOOR)
 
