@@ -216,10 +216,10 @@ def _guarded(what: str, file: Path | None, call: Callable[..., Any], *args: Any,
         raise
     except (Exception, SystemExit) as error:
         message = " ".join(f"{what} raised {type(error).__name__}: {error}".split()).removesuffix(":")
-        raise ConfigError(f"{message} ({_blamed(error, file)})") from error
+        raise ConfigError(f"{message} ({blamed(error, file)})") from error
 
 
-def _blamed(error: BaseException, file: Path | None) -> str:
+def blamed(error: BaseException, file: Path | None = None) -> str:
     """Where to look, `file:line`: the innermost place within the config's folder, else the innermost of
     all."""
     if isinstance(error, SyntaxError) and error.filename:

@@ -47,6 +47,10 @@ class Recipe:
     def __post_init__(self) -> None:
         _check_model(self.model)
         object.__setattr__(self, "model", unified(self.model))
+        if not isinstance(self.optimizer, SGD | AdamW):
+            raise ValueError(
+                f"optimizer is {self.optimizer!r}: give one of sparsepop.optim, SGD(0.1) or AdamW(0.001)"
+            )
         check_whole(self, "steps", "batch")
         if self.steps < 1 or self.batch < 1:
             raise ValueError(

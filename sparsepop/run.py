@@ -53,6 +53,9 @@ def _run(flags: argparse.Namespace) -> int:
     failed: dict[int, str] = {}
     if flags.fresh or launch.unfinished(experiment, storage):
         failed = _train(experiment, storage, flags)
+    else:
+        told = "all members are done and nothing was trained; --fresh trains them again"
+        print(f"sparsepop: {told}, as after a change to code, which is not compared", file=sys.stderr)
     print_summary(storage, Console())
     for member, message in sorted(failed.items()):
         print(f"sparsepop: member {member} failed: {message}", file=sys.stderr)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from sparsepop.optim import SGD, AdamW, clippable, scale_learning_rate
+from sparsepop.recipe import Recipe
 from sparsepop.schedule import Constant, Linear
 
 
@@ -139,3 +141,9 @@ def test_settings_that_cannot_work_are_refused(settings: dict[str, float], messa
 def test_settings_of_adamw_that_cannot_work_are_refused(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         AdamW(**settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given", ["sgd", torch.optim.SGD])
+def test_an_optimizer_that_is_none_of_ours_is_refused(given: Any) -> None:
+    with pytest.raises(ValueError, match=r"optimizer is .*: give one of sparsepop\.optim"):
+        Recipe("lenet-300-100", 8, optimizer=given)

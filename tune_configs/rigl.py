@@ -1,4 +1,4 @@
-"""Population-based training of RigL at 90% sparsity, on MNIST or CIFAR-10 as --data says."""
+"""Population-based training of RigL at a tenth of the weights, or as many as --set density says."""
 
 from pathlib import PurePath
 from typing import Any
@@ -18,19 +18,18 @@ SPACE: Space = {
 }
 
 
-def experiment(data: str = "mnist", smoke: bool = False) -> Experiment:
-    """Four members on `data`, ten epochs (five of ResNet-20, for two cores' sake) of a generation each;
-    --smoke: two members, two short generations."""
+def experiment(data: str = "mnist", density: float = 0.1, epochs: int = 0, smoke: bool = False) -> Experiment:
+    """Four members, a generation an epoch (0: ten; five of ResNet-20, for two cores' sake); --smoke: tiny."""
     name = PurePath(data).name
     model = {"mnist": "lenet-300-100"}.get(name, "resnet-20")
     generation = 20 if smoke else open_data(data).steps_per_epoch(128)
-    steps = generation * (2 if smoke else 10 if model.startswith("lenet") else 5)
+    steps = generation * (2 if smoke else epochs or (10 if model.startswith("lenet") else 5))
 
     def recipe(hp: dict[str, Any]) -> Recipe:
         return Recipe(
             model=model,
             steps=steps,
-            methods=rigl(0.1, steps, fraction=hp["fraction"], interval=hp["interval"]),
+            methods=rigl(density, steps, fraction=hp["fraction"], interval=hp["interval"]),
             optimizer=SGD(lr=Cosine(hp["lr"], 0.0, steps), nesterov=True, weight_decay=5e-4),
             precision="float32" if model.startswith("lenet") else "bfloat16",
             channels_last=not model.startswith("lenet"),

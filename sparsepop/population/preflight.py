@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from sparsepop.config import ConfigError, check, describe
+from sparsepop.config import ConfigError, blamed, check, describe
 from sparsepop.data import KNOWN, Data, data_home, open_data
 from sparsepop.describe import differences
 from sparsepop.experiment import PBT, Experiment, Grid, PartitionParallel, Search, SuperposeParallel
@@ -97,6 +97,9 @@ def check_experiment(experiment: Experiment) -> int:
         return _build(experiment, recipes)
     except (ValueError, OSError, pa.ArrowException) as error:
         raise ConfigError(" ".join(str(error).split())) from error
+    except Exception as error:  # of a method or a model that is not ours
+        told = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ConfigError(f"a first member could not be built: {told} ({blamed(error)})") from error
 
 
 def _explored(experiment: Experiment, hp: Mapping[str, Any]) -> Iterator[Recipe]:

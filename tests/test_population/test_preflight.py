@@ -320,3 +320,16 @@ def test_parallel_growth_is_checked_and_its_size_is_that_of_its_parts() -> None:
     check_experiment(parallel(maker()))
     with pytest.raises(ConfigError, match=r"--members=3 does not fit PartitionParallel"):
         with_flags(parallel(maker(), SEARCH), members=3)
+
+
+class Mistaken(Method):
+    def measure(self, member: Any) -> dict[str, float]:
+        return dict(member.no_such_thing)
+
+
+def test_a_mistake_in_a_method_of_ones_own_is_one_line_that_says_where() -> None:
+    wrong = experiment(Sampled({}, 1), recipe=lambda hp: Recipe("lenet-300-100", 8, (Mistaken(),), batch=16))
+    told = r"first member could not be built: AttributeError: .*no_such_thing.* \(test_preflight\.py:\d+\)"
+    with pytest.raises(ConfigError, match=told) as caught:
+        check_experiment(wrong)
+    assert "\n" not in str(caught.value)
