@@ -321,3 +321,13 @@ def test_no_flag_may_be_abbreviated(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_the_command_that_is_kept_repeats_and_never_deletes() -> None:
     kept = run._command(["my config.py", "--fresh", "--data", "a b", "--members", "4"])
     assert kept == "python -m sparsepop.run 'my config.py' --data 'a b' --members 4"
+
+
+def test_a_finished_experiment_says_that_nothing_was_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Code is not compared: after an edit the old results would pass for new ones."""
+    monkeypatch.setattr(launch, "unfinished", lambda *_: [])
+    monkeypatch.setattr(report, "print_summary", lambda *_: None)
+    assert run.main([config(tmp_path), "--storage", str(tmp_path / "out")]) == 0
+    assert "nothing was trained; --fresh trains them again" in capsys.readouterr().err
