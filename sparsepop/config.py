@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import traceback
+import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePath
 from types import MappingProxyType, ModuleType
@@ -19,6 +20,7 @@ from sparsepop.describe import to_json
 from sparsepop.experiment import Experiment, Start
 
 _loads = itertools.count(1)
+_KINDS = {int: "a whole number", float: "a number", str: "text (in quotes within the quotes of the shell)", bool: "True or False"}
 _folders: set[str] = set()  # of the configs loaded so far
 
 
@@ -185,6 +187,7 @@ def _built(build: Any, file: Path, data: str | None, smoke: bool, settings: Mapp
             if entry.kind in (entry.POSITIONAL_OR_KEYWORD, entry.KEYWORD_ONLY)
         ]
         _check_accepted(file, names, smoke, settings)
+        _check_kinds(file, build, settings)
         keywords = {name: value for name, value in keywords.items() if name in names}
     found = _guarded(f"experiment() of {file.name}", file, build, **{**keywords, **settings})
     return _experiment(found, file, "experiment()")
@@ -198,6 +201,28 @@ def _check_accepted(file: Path, names: list[str], smoke: bool, settings: Mapping
             raise ConfigError(
                 f"experiment() of {file.name} takes no {name!r}: choose from {', '.join(names) or 'nothing'}"
             )
+
+
+def _check_kinds(file: Path, build: Callable[..., Any], settings: Mapping[str, Any]) -> None:
+    """ConfigError for a setting that is not of the plain type, int, float, str or bool, that the function
+    gives its keyword; a whole number will do for a float. Other annotations promise nothing here."""
+    try:
+        hints = typing.get_type_hints(build)
+    except Exception:
+        return  # names that exist for a type checker alone
+    for name, value in settings.items():
+        wanted = hints.get(name)
+        if wanted in _KINDS and not _fits(value, wanted):
+            raise ConfigError(
+                f"{name}={value!r}: experiment() of {file.name} takes {_KINDS[wanted]}, and this is "
+                f"a {type(value).__name__}"
+            )
+
+
+def _fits(value: Any, wanted: type) -> bool:
+    if isinstance(value, bool) or wanted is bool:
+        return isinstance(value, bool) and wanted is bool
+    return isinstance(value, (int, float) if wanted is float else wanted)
 
 
 def _experiment(found: Any, file: Path, what: str) -> Experiment:

@@ -46,7 +46,9 @@ def _run(flags: argparse.Namespace) -> int:
     from sparsepop.population import launch, preflight
     from sparsepop.results.report import print_summary
 
-    experiment = preflight.with_flags(experiment, flags.members, flags.workers, flags.seed, flags.name)
+    # of its own, or the small variant would stand where the real run is to go
+    name = flags.name or (f"{experiment.name}-smoke" if flags.smoke else None)
+    experiment = preflight.with_flags(experiment, flags.members, flags.workers, flags.seed, name)
     storage = Storage(flags.storage).child(experiment.name)
     largest = preflight.check_experiment(experiment)
     preflight.check_storage(experiment, storage, fresh=flags.fresh, largest=largest)
@@ -150,7 +152,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--members", type=int, help="size of the population, in place of the config's")
     parser.add_argument("--workers", type=int, help="data-parallel workers for each member")
-    parser.add_argument("--smoke", action="store_true", help="the config's small variant")
+    parser.add_argument("--smoke", action="store_true", help="the config's small variant, under the name NAME-smoke")
     parser.add_argument(
         "--fresh", action="store_true", help="delete what an earlier run of this experiment left"
     )

@@ -331,3 +331,16 @@ def test_a_finished_experiment_says_that_nothing_was_trained(
     monkeypatch.setattr(report, "print_summary", lambda *_: None)
     assert run.main([config(tmp_path), "--storage", str(tmp_path / "out")]) == 0
     assert "nothing was trained; --fresh trains them again" in capsys.readouterr().err
+
+
+def test_the_small_variant_leaves_the_name_to_the_real_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = []
+    monkeypatch.setattr(launch, "unfinished", lambda *_: [])
+    monkeypatch.setattr(report, "print_summary", lambda storage, _: names.append(storage.root))
+    asked = config(tmp_path)
+    Path(asked).write_text(f"{Path(asked).read_text()}SMOKE = EXPERIMENT\n")
+    for flags in ([], ["--smoke"], ["--smoke", "--name", "mine"]):
+        assert run.main([asked, "--storage", str(tmp_path / "out"), *flags]) == 0
+    assert [Path(name).name for name in names] == ["tiny", "tiny-smoke", "mine"]
