@@ -40,6 +40,7 @@ __all__ = [
 LOGGERS = ("tensorboard", "mlflow", "wandb")
 HARVESTS = ("end", "generation")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_ODD = re.compile(r"(?<=.)[^A-Za-z0-9._/\\\x00-\x1f-]+")
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,9 @@ class Resources:
 class Experiment:
     """A population to train: `recipe(hp)` builds a member (pure; the whole mapping from hp to a run),
     `data` names the data set, `generation` is the number of steps between two exchanges, reports and
-    saves, and `score` is the reported number that members are compared by. ValueError for a value that
-    cannot be.
+    saves, and `score` is the reported number that members are compared by. `name` is the folder of the
+    results: blanks and the like become "-", for names are often made of the data's folder. ValueError for
+    a value that cannot be.
 
     Two are no part of what the experiment is, and may change between two runs of it. `loggers` show the run
     elsewhere too: `tensorboard`, `mlflow`, `wandb`, or a function without arguments that gives another
@@ -89,11 +91,13 @@ class Experiment:
     harvest: str | Sequence[int] = "end"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+        named = _ODD.sub("-", self.name) if isinstance(self.name, str) else ""
+        if not _NAME.fullmatch(named):
             raise ValueError(
                 f"name {self.name!r} is no folder name: use up to 100 letters, digits, '.', '_' and '-', "
                 "a letter or digit first"
             )
+        object.__setattr__(self, "name", named)
         if not callable(self.recipe):
             raise ValueError(f"recipe {self.recipe!r} is not callable: give a function recipe(hp)")
         check_count("generation", self.generation, 1)

@@ -133,9 +133,16 @@ def test_experiments_are_values() -> None:
     assert search.space == SPACE
 
 
+def test_a_name_made_of_any_folder_names_one() -> None:
+    assert _experiment(name="rigl-my set (v2)").name == "rigl-my-set-v2-"
+    assert _experiment(name="rigl-données").name == "rigl-donn-es"
+    assert _experiment(name="rigl-a.b_c").name == "rigl-a.b_c"
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
+        ({"name": " "}, "' ' is no folder name"),
         ({"name": "a/b"}, "'a/b' is no folder name"),
         ({"name": ".."}, "no folder name"),
         ({"name": ""}, "no folder name"),
