@@ -20,7 +20,12 @@ from sparsepop.describe import to_json
 from sparsepop.experiment import Experiment, Start
 
 _loads = itertools.count(1)
-_KINDS = {int: "a whole number", float: "a number", str: "text (in quotes within the quotes of the shell)", bool: "True or False"}
+_KINDS = {
+    int: "a whole number",
+    float: "a number",
+    str: "text (in quotes within the quotes of the shell)",
+    bool: "True or False",
+}
 _folders: set[str] = set()  # of the configs loaded so far
 
 

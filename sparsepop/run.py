@@ -152,7 +152,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--members", type=int, help="size of the population, in place of the config's")
     parser.add_argument("--workers", type=int, help="data-parallel workers for each member")
-    parser.add_argument("--smoke", action="store_true", help="the config's small variant, under the name NAME-smoke")
+    parser.add_argument(
+        "--smoke", action="store_true", help="the config's small variant, under the name NAME-smoke"
+    )
     parser.add_argument(
         "--fresh", action="store_true", help="delete what an earlier run of this experiment left"
     )

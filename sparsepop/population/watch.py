@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import re
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,9 @@ from sparsepop.population.records import record_failure
 from sparsepop.storage import Storage
 
 LONGEST = 8000  # characters of a traceback that are kept
+_FRAME = re.compile(r'File "([^"<]+)", line (\d+)')
+_PACKAGE = Path(__file__).parents[1]
+_INSTALLED = {"site-packages", "dist-packages", *(f"python3.{minor}" for minor in range(10, 20))}
 PATIENCE = 10.0  # seconds that Tune's loop, and with it all that starts or ends, waits for the exchange
 
 
@@ -73,4 +78,16 @@ def one_line(error: Exception | None, text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()] or ["no message"]
     if isinstance(error, ray.exceptions.RayActorError):
         return f"its process died ({lines[0]})"
-    return lines[-1]
+    return f"{lines[-1]}{_place(lines)}"
+
+
+def _place(lines: Sequence[str]) -> str:
+    """Where in their own code users should look, " (file:line)": the innermost frame of a traceback's lines
+    outside of Python, installed packages and this one; "" where there is none."""
+    frames = [(Path(found[1]), found[2]) for line in lines if (found := _FRAME.match(line))]
+    own = [
+        f" ({file.name}:{line})"
+        for file, line in frames
+        if not (_INSTALLED & set(file.parts) or file.is_relative_to(_PACKAGE))
+    ]
+    return own[-1] if own else ""

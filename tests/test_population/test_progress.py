@@ -14,7 +14,7 @@ from rich.console import Console
 
 from sparsepop.population import progress
 from sparsepop.population.progress import Progress, progress_table
-from sparsepop.population.watch import Watch
+from sparsepop.population.watch import Watch, one_line
 from sparsepop.storage import Storage
 
 
@@ -184,3 +184,27 @@ def test_tune_may_pickle_it() -> None:
     view.close()
     assert copy.name == "tiny"
     assert not hasattr(copy, "live")
+
+
+def traced(*files: str) -> str:
+    frames = "\n".join(f'  File "{file}", line {line}, in f\n    f()' for line, file in enumerate(files, 1))
+    return f"ray::ImplicitFunc.train() (pid=1)\n{frames}\nRuntimeError: shapes differ"
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        (
+            ["PACKAGE/train.py", "/home/me/sparsepop/mine.py", "/x/lib/python3.12/site-packages/a.py"],
+            " (mine.py:2)",
+        ),
+        (["/home/me/mine.py", "/home/me/loss.py", "<frozen importlib>"], " (loss.py:2)"),
+        (["/usr/lib/python3.11/threading.py", "PACKAGE/member.py"], ""),
+        ([], ""),
+    ],
+)
+def test_a_failure_names_the_place_in_the_users_own_code(files: list[str], told: str) -> None:
+    package = str(Path(progress.__file__).parents[1])
+    text = traced(*(file.replace("PACKAGE", package) for file in files))
+    assert one_line(RuntimeError(), text) == f"RuntimeError: shapes differ{told}"
+    assert one_line(None, "") == "no message"
