@@ -617,6 +617,10 @@ def test_leaderboard_of_nobody(storage: Storage) -> None:
 def test_the_command_prints_the_leaderboard(scored: Storage, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([scored.root]) == 0
     out = capsys.readouterr().out
+    assert "members, best first" in out
+    assert f"results: {scored}" in out
+    assert main([scored.root, "--table", "leaderboard"]) == 0
+    out = capsys.readouterr().out
     assert f"leaderboard of {scored}" in out
     assert "test_accuracy" in out
     assert '{"lr": 1.5}' in out
@@ -660,7 +664,7 @@ def test_the_command_runs_without_torch_and_ray(scored: Storage) -> None:
         [sys.executable, "-c", code, scored.root], cwd=root, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
-    assert "leaderboard of" in done.stdout
+    assert "members, best first" in done.stdout
 
 
 def test_what_became_of_a_member_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
