@@ -223,6 +223,21 @@ def test_bars_say_which_layers_were_dense(tables: dict[str, pd.DataFrame]) -> No
     assert not first & second
 
 
+def test_above_the_bars_stands_the_accuracy_that_phases_left(tables: dict[str, pd.DataFrame]) -> None:
+    member = RUNS.index("gap")
+    figure = figures.gap_schedule(tables["events"], member, tables["reports"])
+    scores, bars = figure.axes
+    rows = tables["reports"].query("member == @member").sort_values("step")
+    known = [tuple(map(float, pair)) for pair in rows[["step", "validation_accuracy"]].to_numpy()]
+    assert drawn(figure, f"member {member}") == known
+    ends = [
+        float(np.asarray(line.get_xdata())[0]) for line in scores.get_lines() if line.get_linestyle() == ":"
+    ]
+    assert ends == [8, 16, 24, 32]
+    assert scores.get_shared_x_axes().joined(scores, bars)
+    assert scores.get_title(loc="left")
+
+
 def test_a_part_that_is_grown_in_parallel_is_dense_until_the_merge() -> None:
     told = [("grow", 4, {"phase": 0.0}), ("merge", 8, {}), ("grow", 8, {"phase": 1.0}), ("merge", 12, {})]
     rows = [

@@ -121,7 +121,10 @@ def _of_one(
     return {
         **(over_time if often else {}),
         "coefficients": (f"{who} coefficients against weights", lambda: inside.coefficients(layers, best)),
-        "gap": (f"{who} which layers were dense when", lambda: methods.gap_schedule(events, best)),
+        "gap": (
+            f"{who} which layers were dense when, and what accuracy that left",
+            lambda: methods.gap_schedule(events, best, reports if often else None),
+        ),
         "rounds": ("what each merge cost and changed", lambda: rounds(events)),
         "superposition": (f"{who} the tickets it is made of", lambda: methods.superposition(events, best)),
         "calibration": (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
@@ -18,11 +19,12 @@ Span: TypeAlias = tuple[int, int, int, tuple[str, ...]]  # first step, last step
 _EVENTS = "events of a member"
 
 
-def gap_schedule(events: pd.DataFrame, member: int) -> Figure:
+def gap_schedule(events: pd.DataFrame, member: int, reports: pd.DataFrame | None = None) -> Figure:
     """Grow-and-prune: which layers are dense from when to when (bars from each `grow` to the next `prune`, or
     to the `merge` with what others grew), and above them the phase; of all members of a group that is merged.
     A colour for each partition, where there are few; else the colours of phases take turns. Layers stand in
-    the order in which they first grew.
+    the order in which they first grew. With `reports`, a panel above shows what accuracy each phase left:
+    the validation accuracy (percent) of the same members at each of their reports.
 
     Raises ValueError where no event of the member is a `grow` (a member trained with grow-and-prune).
     """
@@ -33,22 +35,16 @@ def gap_schedule(events: pd.DataFrame, member: int) -> Figure:
     spans = sorted(span for one in group for span in _spans(of_member(events, one, what), what))
     layers = list(dict.fromkeys(name for *_, names in spans for name in names))
     partitions = _partitions(spans)
-    with sheet(7.2, min(9.0, 1.6 + 0.2 * len(layers) + 0.3 * bool(partitions))) as figure:
-        axes = figure.add_subplot()
-        for step, end, phase, names in spans:
-            bar: Any = {"color": COLORS[phase % 4], "hatch": "//" if phase % 2 else None}
-            if partitions:
-                bar = {"color": COLORS[partitions.index(names)]}
-            places = [layers.index(name) for name in names]
-            axes.barh(places, max(end - step, 0), left=step, height=0.7, edgecolor="white", **bar)
-        for step, phase in sorted({(step, phase) for step, _, phase, _ in spans}):
-            axes.annotate(f"{phase}", (step, -0.75), fontsize=7.0, color=GREY)
-        axes.set_yticks(range(len(layers)), layers, fontsize=7.0 if len(layers) > 12 else 9.0)
-        axes.set_ylim(len(layers) - 0.4, -1.1)
-        step_axis(axes, max(end for _, end, *_ in spans))
-        who = ", ".join(map(str, group))
-        last = max(phase for *_, phase, _ in spans)
-        axes.set_title(f"member{'s' * (len(group) > 1)} {who}: layers that are dense, phases 0 to {last}")
+    height = min(9.0, 1.6 + 0.2 * len(layers) + 0.3 * bool(partitions))
+    with sheet(7.2, height + 1.8 * (reports is not None)) as figure:
+        if reports is None:
+            top = axes = figure.add_subplot()
+        else:
+            top, axes = figure.subplots(2, 1, sharex=True, height_ratios=(1.8, height - 0.8))
+            _scores(top, reports, group, sorted({end for _, end, *_ in spans}))
+        _bars(axes, spans, layers, partitions)
+        who, last = ", ".join(map(str, group)), max(phase for *_, phase, _ in spans)
+        top.set_title(f"member{'s' * (len(group) > 1)} {who}: layers that are dense, phases 0 to {last}")
         if partitions:
             handles = [
                 Patch(color=color, label=f"partition {place + 1}")
@@ -56,6 +52,33 @@ def gap_schedule(events: pd.DataFrame, member: int) -> Figure:
             ]
             figure.legend(handles=handles, loc="outside lower center", ncols=6, fontsize=8.0)
     return figure
+
+
+def _bars(axes: Axes, spans: list[Span], layers: list[str], partitions: list[tuple[str, ...]]) -> None:
+    for step, end, phase, names in spans:
+        bar: Any = {"color": COLORS[phase % 4], "hatch": "//" if phase % 2 else None}
+        if partitions:
+            bar = {"color": COLORS[partitions.index(names)]}
+        places = [layers.index(name) for name in names]
+        axes.barh(places, max(end - step, 0), left=step, height=0.7, edgecolor="white", **bar)
+    for step, phase in sorted({(step, phase) for step, _, phase, _ in spans}):
+        axes.annotate(f"{phase}", (step, -0.75), fontsize=7.0, color=GREY)
+    axes.set_yticks(range(len(layers)), layers, fontsize=7.0 if len(layers) > 12 else 9.0)
+    axes.set_ylim(len(layers) - 0.4, -1.1)
+    step_axis(axes, max(end for _, end, *_ in spans))
+
+
+def _scores(axes: Axes, reports: pd.DataFrame, group: list[int], ends: list[int]) -> None:
+    """The accuracy of each of the group at its reports, and a line where each phase ends."""
+    need(reports, "reports of the member", ("validation_accuracy",))
+    for end in ends:
+        axes.axvline(end, color=GREY, linewidth=0.6, linestyle=":")
+    for place, member in enumerate(group):
+        rows = of_member(reports, member, "reports of the member")
+        axes.plot(rows["step"], rows["validation_accuracy"], **series(place), label=f"member {member}")
+    accuracy_axis(axes, "validation\naccuracy")
+    if 1 < len(group) <= PARTITIONS:
+        axes.legend(fontsize=8.0, ncols=2)
 
 
 def _group(events: pd.DataFrame, member: int) -> list[int]:
