@@ -36,6 +36,7 @@ class Judge(FIFOScheduler):
         self.seed = seed
         self._known: dict[int, Trial] = {}  # members as the inner scheduler knows them
         self._judged: dict[int, int] = {}  # the generation that was judged last, by member
+        self._densities: dict[int, set[float]] = {}  # of those judged so far, by generation
 
     def replay(self, reports: pd.DataFrame, ended: Collection[int]) -> set[int]:
         """Show the scheduler the rows of `reports` in the order of their times; `ended` are the members that
@@ -95,6 +96,7 @@ class Judge(FIFOScheduler):
         self._judged[member] = result["generation"]
         if not math.isfinite(result["score"]):
             return TrialScheduler.STOP
+        self._densities.setdefault(result["generation"], set()).add(result["density"])
         return self.inner.on_trial_result(controller, self._trial(controller, member), _seen(result))
 
     def _complete(self, controller: Any, member: int, result: Mapping[str, Any]) -> None:
@@ -114,9 +116,17 @@ class Judge(FIFOScheduler):
 
     def _note(self, member: int, result: Mapping[str, Any]) -> None:
         what = f"score {result['score']:g} after generation {result['generation']}"
-        reason = f"{type(self.inner).__name__} stopped it: {what}"
+        reason = f"{type(self.inner).__name__} stopped it: {what}{self._unequal(result)}"
         with suppress(OSError):  # a full disk, say: the next run stops it again
             record_stop(self.storage, member, result["step"], reason)
+
+    def _unequal(self, result: Mapping[str, Any]) -> str:
+        """What a reader of a stop must know where Tune's scheduler, which knows scores alone, compared unlike
+        densities."""
+        met = sorted(self._densities.get(result["generation"], ()))
+        if not met or met[-1] <= 1.01 * met[0]:
+            return ""
+        return f", at density {result['density']:g} among densities from {met[0]:g} to {met[-1]:g}"
 
 
 def _seen(result: Mapping[str, Any]) -> dict[str, Any]:

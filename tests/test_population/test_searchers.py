@@ -422,6 +422,17 @@ def test_tune_shows_a_last_result_twice(tmp_path: Path) -> None:
     assert "Iter 1.000: 0.85" in judge.debug_string()
 
 
+def test_a_stop_among_unlike_densities_says_so(tmp_path: Path) -> None:
+    """Tune's schedulers know scores alone."""
+    for density, told in ((0.5, ", at density 0.5 among densities from 0.05 to 0.5"), (0.05, "")):
+        folder = str(tmp_path / f"{density}")
+        judge, two = judged(Path(folder))
+        result = {"member": 1, **row(1, 0.8), "density": density}
+        assert judge.on_trial_result(None, two, result) == TrialScheduler.STOP
+        (message,) = read(folder, "members")["message"]
+        assert message == f"AsyncHyperBandScheduler stopped it: score 0.8 after generation 1{told}"
+
+
 def test_a_stop_that_storage_has_no_room_for_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
