@@ -61,9 +61,11 @@ def recipes(
     begin: int = 0,
     model: Model = WRN,
     fresh: bool = True,
+    scope: str = "uniform",
     **more: Any,
 ) -> list[Recipe]:
-    grow = PartitionGrow(0.1, Partition(parts), 0, Phases.regular(length, rounds, begin), fresh=fresh)
+    phases = Phases.regular(length, rounds, begin)
+    grow = PartitionGrow(0.1, Partition(parts), 0, phases, scope, fresh=fresh)
     settings: dict[str, Any] = {"optimizer": SGD(0.05), "batch": BATCH, **more}
     return [Recipe(model, 12, (replace(grow, own=own), Explored()), **settings) for own in range(parts)]
 
@@ -236,8 +238,22 @@ def test_the_merge_keeps_the_largest_of_each_tensor() -> None:
         assert torch.equal(merged.masks.params[name].detach(), param.detach() * kept)
 
 
-def test_neither_order_nor_who_merges_matters() -> None:
-    members = recipes()
+def test_the_merge_may_rank_all_layers_together() -> None:
+    members = recipes(scope="global")
+    states = after_a_round(members)
+    merged = Member.restore(members[1], 7, TASK, merge(members[1], TASK, states)).masks
+    dense = gather(members[0], TASK, states).masks
+    sizes = torch.cat([param.detach().abs().flatten() for param in dense.params.values()])
+    least = sizes.topk(round(0.1 * dense.total)).values[-1]
+    assert merged.alive == round(0.1 * dense.total)
+    for name, param in dense.params.items():
+        assert torch.equal(merged.tensors[name], param.detach().abs() >= least)
+    assert len({merged.counts[name] / param.numel() for name, param in dense.params.items()}) > 2
+
+
+@pytest.mark.parametrize("scope", ["uniform", "erk", "global"])
+def test_neither_order_nor_who_merges_matters(scope: str) -> None:
+    members = recipes(scope=scope)
     states = after_a_round(members)
     reference = merge(members[0], TASK, states, data=Toy(), batches=2)
     assert_same(merge(members[0], TASK, dict(reversed(states.items())), data=Toy(), batches=2), reference)
@@ -377,17 +393,19 @@ def finished(member: Member) -> Member:
     return member
 
 
-def test_one_partition_in_parallel_is_the_cyclic_method_bit_for_bit() -> None:
-    (recipe,) = recipes(1)
+@pytest.mark.parametrize("scope", ["uniform", "erk", "global"])
+def test_one_partition_in_parallel_is_the_cyclic_method_bit_for_bit(scope: str) -> None:
+    (recipe,) = recipes(1, scope=scope)
     alone = finished(simulate([recipe], [3], TASK, Toy())[0])
-    cyclic: Method = GrowPrune(0.1, Partition(1), Phases.regular(2, 2))
+    cyclic: Method = GrowPrune(0.1, Partition(1), Phases.regular(2, 2), scope=scope)
     other = finished(Member.build(replace(recipe, methods=(cyclic, Explored())), 3, TASK))
     for part in ("model", "optimizer", "masks", "step", "train_flops"):
         assert_same(alone.state()[part], other.state()[part])
 
 
-def test_the_merged_member_is_sparse_and_has_tried_everything_after_a_round() -> None:
-    members = recipes()
+@pytest.mark.parametrize("scope", ["uniform", "erk", "global"])
+def test_the_merged_member_is_sparse_and_has_tried_everything_after_a_round(scope: str) -> None:
+    members = recipes(scope=scope)
     member, rounds = simulate(members, [0, 1, 2], TASK, Toy(), batches=2)
     assert member.step == 4
     assert [each.step for each in rounds] == [2, 4]

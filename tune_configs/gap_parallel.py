@@ -22,19 +22,19 @@ def experiment(
     rounds: int = 8,
     around: tuple[int, int] = (4, 3),
     model: str = "",
+    scope: str = "uniform",
     smoke: bool = False,
 ) -> Experiment:
     """Rounds of `epochs`; `around` them, in rounds: common sparse training, fine-tuning. --smoke: tiny."""
     usual, cuts, fast = NETWORKS.get(name := PurePath(data).name, ("wrn-10-1", 4, {}))
     parts, rounds, around = (2, 2, (1, 3)) if smoke else (parts or cuts, rounds, around)
     length = 5 if smoke else epochs * open_data(data).steps_per_epoch(128)
-    first, last = (length * share for share in around)
-    phases = Phases.regular(length, rounds, first)
+    phases, last = Phases.regular(length, rounds, first := length * around[0]), length * around[1]
 
     def recipe(hp: dict[str, Any]) -> Recipe:
         once, cycle, tail = (Warmup(Cosine(0.1, 0.0, steps), length // 4) for steps in (first, length, last))
         optimizer = SGD(Restarts(once, first, 1, Restarts(cycle, length, rounds, tail)), weight_decay=5e-4)
-        methods = parallel_gap(density, phases, hp[PARTITION], parts=parts)
+        methods = parallel_gap(density, phases, hp[PARTITION], parts=parts, scope=scope)
         return Recipe(model or usual, phases.end + last, methods, optimizer, clip=1.0, **fast)
 
     return Experiment(f"gap-parallel-{name}", recipe, data, PartitionParallel(parts), generation=length)
