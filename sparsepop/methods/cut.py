@@ -48,8 +48,11 @@ class Cut(Method):
     def after_step(self, member: Member) -> None:
         memory = member.memory_of(self)
         if member.step >= self.at and not memory.get("done"):
-            memory["done"] = True
+            memory["done"], memory["step"] = True, member.step
             self._cut(member)
+
+    def outdates(self, member: Member) -> bool:
+        return member.memory_of(self).get("step") == member.step
 
     def _cut(self, member: Member) -> None:
         found: list[int] = []

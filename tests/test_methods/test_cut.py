@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from sparsepop.averaging import fresh_statistics
 from sparsepop.budgets import allocate
 from sparsepop.masks import Masks
 from sparsepop.member import Member
@@ -19,6 +20,7 @@ from sparsepop.methods import Cut, Halo, Method, Static, Thresholds
 from sparsepop.methods.cut import exact_masks
 from sparsepop.methods.harden import harden
 from sparsepop.optim import SGD, AdamW
+from sparsepop.outputs import evaluate, own_part
 from sparsepop.recipe import Recipe
 from sparsepop.train import train
 from tests.cases import BATCH, TASK, Toy, run
@@ -173,6 +175,20 @@ def test_hardening_without_a_cut_keeps_the_observed_masks() -> None:
     assert weights(member)[:2].tolist() == [0.0, 0.0]
     harden(member)
     assert member.memory_of(member.recipe.methods[0]) == {"hardened": 1}
+
+
+@pytest.mark.parametrize("soft", [(), (Thresholds(1e-4),)])
+def test_a_report_where_it_cuts_scores_what_is_left_with_its_own_statistics(soft: tuple[Method, ...]) -> None:
+    recipe = Recipe("wrn-10-1", 6, (*soft, Cut(0.05, 2)), batch=BATCH)
+    member, plain = (Member.build(recipe, 0, TASK) for _ in range(2))
+    at_cut, later = train(member, Toy(), every=2, until=4)
+    run(plain, 2)
+    stale = evaluate(plain, own_part(plain, Toy(), "validation"))
+    with fresh_statistics(plain, Toy()):
+        fresh = evaluate(plain, own_part(plain, Toy(), "validation"))
+    assert at_cut.validation == fresh != stale
+    run(plain, 2)
+    assert later.validation == evaluate(plain, own_part(plain, Toy(), "validation"))
 
 
 def test_a_cut_at_the_last_step_is_the_final_density() -> None:
