@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sparsepop.methods.base import Batches
 
 FRESH = 16  # batches that statistics are taken from where nobody says
+STALE = 32  # steps after which a running average (momentum 0.1) has all but 3% of the network that it is of
 
 
 def check_average(average: str, factor: float) -> None:

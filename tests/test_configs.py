@@ -11,7 +11,7 @@ from sparsepop.data import open_data
 from sparsepop.experiment import Experiment
 from sparsepop.member import Member, Task
 from sparsepop.methods import Thresholds
-from sparsepop.optim import AdamW
+from sparsepop.optim import SGD, AdamW
 from sparsepop.population.preflight import check_experiment
 from sparsepop.train import train
 
@@ -55,3 +55,19 @@ def test_published_lstms_have_settings_of_their_own(network: str) -> None:
     assert recipe.methods == (Thresholds(1e-3, floor=None),)
     assert (recipe.steps, recipe.batch, recipe.optimizer) == (12_000, 100, AdamW(1e-3, weight_decay=0.0))
     assert recipe.keep_dense == ("net.fc.weight",)
+
+
+@pytest.mark.parametrize("around", [(0, 3), (4, 3)])
+def test_parallel_gap_begins_with_or_without_common_training(around: tuple[int, int]) -> None:
+    """The paper's has none."""
+    file = next(file for file in FILES if file.stem == "gap_parallel")
+    found = load(str(file), settings={"around": around, "rounds": 2})
+    recipe = found.recipe(dict(found.starts()[0].hp))
+    assert isinstance(recipe.optimizer, SGD)
+    assert callable(rate := recipe.optimizer.lr)
+    length, (first, last) = found.generation, around
+    begins = [0, *([first * length] if first else []), (first + 1) * length, (first + 2) * length]
+    assert recipe.steps == (first + 2 + last) * length
+    # each stretch warms up over a quarter of a round, and ends at a rate near zero
+    assert [rate(begin) for begin in begins] == pytest.approx([0.1 / (length // 4)] * len(begins))
+    assert all(rate(begin - 1) < 0.003 for begin in [*begins[1:], recipe.steps])

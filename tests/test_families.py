@@ -238,6 +238,13 @@ def test_above_the_bars_stands_the_accuracy_that_phases_left(tables: dict[str, p
     assert scores.get_title(loc="left")
 
 
+def test_who_has_reported_nothing_is_no_line_above_the_bars(merges: pd.DataFrame) -> None:
+    reports = pd.DataFrame([{"member": 0, "step": step, "validation_accuracy": 0.5} for step in (4, 8)])
+    scores, _ = figures.gap_schedule(merges, 1, reports).axes
+    (line,) = (line for line in scores.get_lines() if str(line.get_label()).startswith("member"))
+    assert line.get_label() == "member 0"
+
+
 def test_a_part_that_is_grown_in_parallel_is_dense_until_the_merge() -> None:
     told = [("grow", 4, {"phase": 0.0}), ("merge", 8, {}), ("grow", 8, {"phase": 1.0}), ("merge", 12, {})]
     rows = [

@@ -20,6 +20,7 @@ from sparsepop.masks import prunable_names
 from sparsepop.member import Member, State
 from sparsepop.merge import (
     Round,
+    agreed,
     end_round,
     join,
     merged_parcel,
@@ -527,13 +528,25 @@ def test_a_collapse_is_told() -> None:
     [
         (lambda given: given[::-1], r"partitions \[2, 1, 0\]"),
         (lambda given: given[:2], r"partitions \[0, 1\].*each of 0\.\.2"),
-        (lambda given: [*given[:2], recipes(rounds=1)[2]], "more than the partition"),
+        (
+            lambda given: [*given[:2], recipes(rounds=1)[2]],
+            r"more than the partition they grow \(methods.*rounds.*2 entries -> 1 entries",
+        ),
     ],
 )
 def test_recipes_that_do_not_fit_together_are_refused(change: Any, message: str) -> None:
     given = change(recipes())
     with pytest.raises(ValueError, match=message):
         simulate(given, list(range(len(given))), TASK, Toy())
+
+
+def test_functions_made_for_each_recipe_are_no_difference() -> None:
+    """A config's recipe(hp) makes its lambdas anew with each call."""
+
+    def made(own: int) -> Recipe:
+        return replace(recipes()[own], optimizer=SGD(lr=lambda step: 0.1))
+
+    assert agreed([made(own) for own in range(3)]) == Phases.regular(2, 2)
 
 
 def test_every_member_needs_a_seed() -> None:

@@ -26,15 +26,15 @@ def experiment(
     smoke: bool = False,
 ) -> Experiment:
     """Rounds of `epochs`; `around` them, in rounds: common sparse training, fine-tuning. --smoke: tiny."""
-    usual, cuts, fast = NETWORKS.get(name := PurePath(data).name, ("wrn-10-1", 4, {}))
+    net, cuts, fast = NETWORKS.get(name := PurePath(data).name, ("wrn-10-1", 4, {}))
     parts, rounds, around = (2, 2, (1, 3)) if smoke else (parts or cuts, rounds, around)
     length = 5 if smoke else epochs * open_data(data).steps_per_epoch(128)
     phases, last = Phases.regular(length, rounds, first := length * around[0]), length * around[1]
 
     def recipe(hp: dict[str, Any]) -> Recipe:
-        once, cycle, tail = (Warmup(Cosine(0.1, 0.0, steps), length // 4) for steps in (first, length, last))
-        optimizer = SGD(Restarts(once, first, 1, Restarts(cycle, length, rounds, tail)), weight_decay=5e-4)
+        once, cycle, tail = (Warmup(Cosine(0.1, 0.0, n), length // 4 or 1) for n in (first, length, last))
+        lr = Restarts(once, first or 1, min(first, 1), Restarts(cycle, length, rounds, tail))
         methods = parallel_gap(density, phases, hp[PARTITION], parts=parts, scope=scope)
-        return Recipe(model or usual, phases.end + last, methods, optimizer, clip=1.0, **fast)
+        return Recipe(model or net, phases.end + last, methods, SGD(lr, weight_decay=5e-4), clip=1.0, **fast)
 
     return Experiment(f"gap-parallel-{name}", recipe, data, PartitionParallel(parts), generation=length)

@@ -70,10 +70,11 @@ def _bars(axes: Axes, spans: list[Span], layers: list[str], partitions: list[tup
 
 def _scores(axes: Axes, reports: pd.DataFrame, group: list[int], ends: list[int]) -> None:
     """The accuracy of each of the group at its reports, and a line where each phase ends."""
-    need(reports, "reports of the member", ("validation_accuracy",))
+    need(reports, "reports of the member", ("member", "step", "validation_accuracy"))
     for end in ends:
         axes.axvline(end, color=GREY, linewidth=0.6, linestyle=":")
-    for place, member in enumerate(group):
+    known = set(reports["member"])  # who came late only took over what was merged
+    for place, member in enumerate(member for member in group if member in known):
         rows = of_member(reports, member, "reports of the member")
         axes.plot(rows["step"], rows["validation_accuracy"], **series(place), label=f"member {member}")
     accuracy_axis(axes, "validation\naccuracy")

@@ -35,6 +35,7 @@ def rounds(events: pd.DataFrame) -> Figure:
     rows = events[events["kind"].isin(("merge", "superpose"))]
     names = [name for stages in _STAGES.values() for name in stages]
     told = spread(spread(rows, ["round_end"], _WHAT), [*names, "changed", *_SENT.values()], _WHAT)
+    told["step"] = told["round_end"]  # an event may have been written later
     with sheet(6.4, 6.4) as figure:
         scores, masks, sent = figure.subplots(3, 1, sharex=True, height_ratios=(2, 1, 1))
         means = told.groupby("step")[names].mean()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
+from sparsepop.describe import differences, to_json
 from sparsepop.methods.partition_grow import PartitionGrow, growth_of
 from sparsepop.recipe import Recipe
 from sparsepop.schedule import Phases
@@ -20,11 +22,17 @@ def agreed(recipes: Sequence[Recipe]) -> Phases:
             f"recipes grow the partitions {[part.own for part in parts]}: give one for each of "
             f"0..{parts[0].partition.parts - 1}, in order"
         )
-    if any(_of_nobody(recipe) != _of_nobody(recipes[0]) for recipe in recipes):
-        raise ValueError("recipes differ in more than the partition they grow: use one recipe for all")
+    for recipe in recipes:
+        if found := differences(_of_nobody(recipes[0]), _of_nobody(recipe)):
+            raise ValueError(
+                f"recipes differ in more than the partition they grow ({'; '.join(found[:3])}): "
+                "use one recipe for all"
+            )
     return parts[0].rounds
 
 
-def _of_nobody(recipe: Recipe) -> Recipe:
+def _of_nobody(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as it is described, for functions that it makes anew each time are the same."""
     methods = [replace(each, own=0) if isinstance(each, PartitionGrow) else each for each in recipe.methods]
-    return replace(recipe, methods=tuple(methods))
+    described: dict[str, Any] = to_json(replace(recipe, methods=tuple(methods)))
+    return described

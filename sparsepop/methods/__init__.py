@@ -6,7 +6,7 @@ from sparsepop.methods.cut import Cut
 from sparsepop.methods.drop_grow import DropGrow
 from sparsepop.methods.dst import Thresholds
 from sparsepop.methods.dyrelu import PhaseDyReLU
-from sparsepop.methods.equal import steps_to_spend
+from sparsepop.methods.equal import steps_to_spend, weight_steps
 from sparsepop.methods.explored import Explored
 from sparsepop.methods.fan_in import MinFanIn
 from sparsepop.methods.gradient_flow import GradientFlow
@@ -79,4 +79,5 @@ __all__ = [
     "static",
     "steps_to_spend",
     "sup_tickets",
+    "weight_steps",
 ]

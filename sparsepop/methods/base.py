@@ -100,7 +100,7 @@ class Method:
 
     def outdates(self, member: Member) -> bool:
         """Whether this method has just made another network of the member, whose BatchNorm statistics are
-        still the old one's: reports then score it with fresh ones.
+        still the old one's, for the most part: reports then score it with fresh ones.
         """
         return False
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from sparsepop.averaging import STALE
 from sparsepop.budgets import check_density, check_scope
 from sparsepop.masks import Masks, spare_largest, top_masks
 from sparsepop.methods.base import Method
@@ -52,7 +53,8 @@ class Cut(Method):
             self._cut(member)
 
     def outdates(self, member: Member) -> bool:
-        return member.memory_of(self).get("step") == member.step
+        cut = member.memory_of(self).get("step")
+        return cut is not None and member.step - cut < STALE
 
     def _cut(self, member: Member) -> None:
         found: list[int] = []

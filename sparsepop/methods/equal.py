@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from sparsepop.methods.base import Method
+from sparsepop.methods.grow_prune import GrowPrune
 
 
 def promised_density(methods: Sequence[Method], step: int) -> float | None:
@@ -13,23 +14,36 @@ def promised_density(methods: Sequence[Method], step: int) -> float | None:
     return next((promise for promise in reversed(promises) if promise is not None), None)
 
 
-def steps_to_spend(weight_steps: float, methods: Callable[[int], Sequence[Method]]) -> int:
-    """The number of steps for which `methods`, given it, spends `weight_steps`: the sum over steps of the
-    density, so 50 for a half of the weights in a hundred steps. To within a step or two, as timetables round.
+def weight_steps(methods: Sequence[Method], steps: int) -> float:
+    """What `methods` spend in a run of `steps`: the sum over its steps of the density, so 50 for a half of
+    the weights in a hundred steps. Nearly the training FLOPs where layers cost as much for each weight.
 
-    Nearly the training FLOPs where layers cost as much for each weight. Where nothing is promised a network
-    counts as dense: right before a first pruning, but too much inside a phase of `gap`, where only a run can
-    tell. Raises ValueError for a budget under one dense step.
+    In a phase of grow-and-prune one partition is dense, which counts as one of equal ones. Where nothing is
+    promised a network counts as dense, as it is before a first pruning.
     """
-    if weight_steps < 1:
-        raise ValueError(f"a budget of {weight_steps} weight-steps is under one step of a dense network")
-    steps, tried = round(weight_steps), dict[int, float]()
+    return sum(_density(methods, step) for step in range(steps))
+
+
+def steps_to_spend(budget: float, methods: Callable[[int], Sequence[Method]]) -> int:
+    """The number of steps for which `methods`, given it, spend `budget` in `weight_steps`, to within a step
+    or two, as timetables round. Raises ValueError for a budget under one dense step.
+    """
+    if budget < 1:
+        raise ValueError(f"a budget of {budget} weight-steps is under one step of a dense network")
+    steps, tried = round(budget), dict[int, float]()
     while steps not in tried:  # a timetable is not quite in proportion to its run, so scaling once misses
-        tried[steps] = _spent(methods(steps), steps)
-        steps = round(steps * weight_steps / tried[steps])
-    return min(tried, key=lambda steps: abs(tried[steps] - weight_steps))
+        tried[steps] = weight_steps(methods(steps), steps)
+        steps = round(steps * budget / tried[steps])
+    return min(tried, key=lambda steps: abs(tried[steps] - budget))
 
 
-def _spent(methods: Sequence[Method], steps: int) -> float:
-    densities = (promised_density(methods, step) for step in range(steps))
-    return sum(1.0 if density is None else density for density in densities)
+def _density(methods: Sequence[Method], step: int) -> float:
+    for method in methods:
+        if isinstance(method, GrowPrune) and method.partition.parts > 1 and _grows(method, step):
+            return method.density + (method.grown - method.density) / method.partition.parts
+    promise = promised_density(methods, step)
+    return 1.0 if promise is None else promise
+
+
+def _grows(method: GrowPrune, step: int) -> bool:
+    return method.phases.beginning(step) is not None or method.phases.within(step)

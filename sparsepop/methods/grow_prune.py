@@ -68,8 +68,8 @@ class GrowPrune(Method):
             raise ValueError(f"unknown order {self.order!r}: choose one of {', '.join(ORDERS)}")
 
     def start(self, member: Member) -> None:
+        self.partition.groups(member.masks.shapes)  # refuses what cannot be cut now, not in mid-run
         if self.initial == "random":
-            self.partition.groups(member.masks.shapes)  # refuses what cannot be cut now, not in mid-run
             random_start(member, self.density, self.scope)
             return
         spared = self._next(member, 0) if self._dense_at_once() else ()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from sparsepop.averaging import FRESH, recalibrate_member
+from sparsepop.averaging import FRESH, STALE, recalibrate_member
 from sparsepop.budgets import check_density, check_scope
 from sparsepop.masks import Masks, top_mask
 from sparsepop.methods.base import Batches
@@ -107,13 +107,14 @@ def conclude(method: GrowPrune | PartitionGrow, member: Member) -> None:
 def finish(method: GrowPrune | PartitionGrow, member: Member, data: Batches) -> None:
     """The hook of the same name."""
     conclude(method, member)
-    if outdates(method, member):
+    if member.memory_of(method).get("pruned") == member.step:
         recalibrate_member(member, data, FRESH)
 
 
 def outdates(method: GrowPrune | PartitionGrow, member: Member) -> bool:
-    """The hook of the same name: pruned at once to a fraction, after the last step."""
-    return member.memory_of(method).get("pruned") == member.step
+    """The hook of the same name: pruned at once to a fraction, a few steps ago at most."""
+    pruned = member.memory_of(method).get("pruned")
+    return pruned is not None and member.step - pruned < STALE
 
 
 def measure(method: GrowPrune | PartitionGrow, member: Member) -> Mapping[str, float]:

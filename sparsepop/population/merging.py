@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +21,8 @@ from sparsepop.population.states import StateFiles, merged_path
 from sparsepop.population.superposing import superpose_round
 from sparsepop.storage import Storage
 
+_FULL = ("out of memory", "ALLOC_FAILED", "NOT_INITIALIZED", "busy or unavailable")
+
 
 def merge_round(job: Job, merge: Merge, given: Sequence[State | None]) -> tuple[Outcome, State]:
     """Merge a round and write the merged network to storage; returns what is told of it, and the network as
@@ -35,9 +38,25 @@ def merge_round(job: Job, merge: Merge, given: Sequence[State | None]) -> tuple[
         return _merge(on_cpu, merge, given)
     try:
         return _merge(job, merge, given)
-    except torch.cuda.OutOfMemoryError:
+    except RuntimeError as error:
+        if not _no_room(error):
+            raise
+    finally:
+        _release()
+    return _merge(on_cpu, merge, given)
+
+
+def _no_room(error: RuntimeError) -> bool:
+    """Whether the GPU had no room left: for a tensor, for a process more, or for one of CUDA's libraries,
+    which say so each in their own words."""
+    told = str(error)
+    return isinstance(error, torch.cuda.OutOfMemoryError) or any(words in told for words in _FULL)
+
+
+def _release() -> None:
+    """Leave the GPU's memory to the members: this process keeps none until the next merge."""
+    with suppress(RuntimeError):  # of a GPU that had no room for this process at all
         torch.cuda.empty_cache()
-        return _merge(on_cpu, merge, given)
 
 
 def _merge(job: Job, merge: Merge, given: Sequence[State | None]) -> tuple[Outcome, State]:

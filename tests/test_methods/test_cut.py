@@ -179,15 +179,16 @@ def test_hardening_without_a_cut_keeps_the_observed_masks() -> None:
 
 @pytest.mark.parametrize("soft", [(), (Thresholds(1e-4),)])
 def test_a_report_where_it_cuts_scores_what_is_left_with_its_own_statistics(soft: tuple[Method, ...]) -> None:
-    recipe = Recipe("wrn-10-1", 6, (*soft, Cut(0.05, 2)), batch=BATCH)
+    recipe = Recipe("wrn-10-1", 80, (*soft, Cut(0.05, 2)), batch=BATCH)
     member, plain = (Member.build(recipe, 0, TASK) for _ in range(2))
-    at_cut, later = train(member, Toy(), every=2, until=4)
+    (at_cut,) = train(member, Toy(), every=2, until=2)
+    (later,) = train(member, Toy(), every=40, until=40)
     run(plain, 2)
     stale = evaluate(plain, own_part(plain, Toy(), "validation"))
     with fresh_statistics(plain, Toy()):
         fresh = evaluate(plain, own_part(plain, Toy(), "validation"))
     assert at_cut.validation == fresh != stale
-    run(plain, 2)
+    run(plain, 38)
     assert later.validation == evaluate(plain, own_part(plain, Toy(), "validation"))
 
 

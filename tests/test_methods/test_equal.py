@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparsepop.methods import acdc, dense, gmp, one_shot, rigl, static, steps_to_spend
+from sparsepop.methods import acdc, dense, gap, gmp, one_shot, rigl, static, steps_to_spend, weight_steps
 from sparsepop.methods.equal import promised_density
 from sparsepop.recipe import Recipe
 
@@ -39,6 +39,15 @@ def test_what_is_spent_is_within_a_hundredth_of_the_budget(budget: int, density:
         steps = steps_to_spend(budget, methods)
         spent = sum(Recipe("lenet-300-100", steps, methods(steps)).density_at(step) for step in range(steps))
         assert spent == pytest.approx(budget, rel=0.01, abs=3)
+
+
+@pytest.mark.parametrize(
+    ("steps", "length", "phases"), [(50, 10, 4), (70, 10, 6), (77, 11, 5), (200, 10, 17)]
+)
+def test_in_a_phase_of_gap_one_of_equal_partitions_is_dense(steps: int, length: int, phases: int) -> None:
+    """As many whole phases as there is room for before the fine-tuning, rounded as the method rounds."""
+    methods = gap(0.04, steps, parts=3, length=length)
+    assert weight_steps(methods, steps) == pytest.approx(0.04 * steps + 0.96 / 3 * phases * length)
 
 
 def test_less_than_one_dense_step_is_no_budget() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sparsepop.averaging import FRESH, recalibrate_member
+from sparsepop.averaging import FRESH, STALE, fresh_statistics, recalibrate_member
 from sparsepop.config import load
 from sparsepop.data import open_data
 from sparsepop.member import Member, Task
@@ -479,7 +480,14 @@ def test_parts_that_cannot_work_are_refused(settings: dict[str, Any], message: s
         PartitionGrow(**{**usual, **settings})
 
 
-@pytest.mark.parametrize("method", [turns(11), PartitionGrow(0.1, Partition(11), 0, Phases.regular(1, 1))])
+@pytest.mark.parametrize(
+    "method",
+    [
+        turns(11),
+        GrowPrune(0.1, Partition(11), Phases.regular(2, 2, 3), initial="magnitude"),
+        PartitionGrow(0.1, Partition(11), 0, Phases.regular(1, 1)),
+    ],
+)
 def test_a_network_with_too_few_layers_is_refused_at_the_start(method: Method) -> None:
     with pytest.raises(ValueError, match="11 partitions are more than the 10 layers"):
         Member.build(recipe_of(method), 0, TASK)
@@ -534,12 +542,14 @@ def test_a_report_at_the_end_of_a_phase_scores_the_pruned_network_with_its_own_s
     assert report.validation == fresh != stale
 
 
-def test_a_report_within_a_phase_scores_the_network_as_it_is() -> None:
-    recipe = recipe_of(turns())
+@pytest.mark.parametrize(("since", "fresh"), [(1, True), (STALE - 1, True), (STALE, False)])
+def test_statistics_are_fresh_until_the_running_ones_have_caught_up(since: int, fresh: bool) -> None:
+    recipe = recipe_of(turns(length=2, count=1), steps=100)
     member, plain = (Member.build(recipe, 0, TASK) for _ in range(2))
-    *_, report = train(member, Toy(), every=3, until=3)
-    run(plain, 3)
-    assert report.validation == evaluate(plain, own_part(plain, Toy(), "validation"))
+    *_, report = train(member, Toy(), every=2 + since, until=2 + since)
+    run(plain, 2 + since)
+    with fresh_statistics(plain, Toy()) if fresh else nullcontext():
+        assert report.validation == evaluate(plain, own_part(plain, Toy(), "validation"))
 
 
 def test_without_fine_tuning_the_last_network_has_its_own_statistics() -> None:
