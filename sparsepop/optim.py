@@ -7,8 +7,10 @@ that its learning rate is multiplied by), `no_clip` (its gradient is neither cou
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 from torch import nn
@@ -69,10 +71,12 @@ class AdamW:
 
 
 def _check(lr: float | Schedule, weight_decay: float) -> None:
-    if isinstance(lr, (int, float)) and lr <= 0:
-        raise ValueError(f"the learning rate must be positive, got {lr}")
-    if weight_decay < 0:
-        raise ValueError(f"weight decay must not be negative, got {weight_decay}")
+    if not callable(lr) and not (isinstance(lr, Real) and 0 < lr < math.inf):
+        raise ValueError(
+            f"the learning rate must be positive, a number or a schedule of the step, got {lr!r}"
+        )
+    if not (isinstance(weight_decay, Real) and 0 <= weight_decay < math.inf):
+        raise ValueError(f"weight decay must be a number, and not negative, got {weight_decay!r}")
 
 
 def scale_learning_rate(optimizer: torch.optim.Optimizer, lr: float, step: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from sparsepop.methods import Static
 from sparsepop.optim import SGD, AdamW, clippable, scale_learning_rate
 from sparsepop.recipe import Recipe
 from sparsepop.schedule import Constant, Linear
@@ -124,23 +126,33 @@ def test_optimizers_are_values() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"lr": 0.0}, "learning rate must be positive, got 0"),
+        ({"lr": 0.0}, r"learning rate must be positive, .* got 0"),
         ({"lr": -1}, "got -1"),
-        ({"weight_decay": -0.1}, r"must not be negative, got -0\.1"),
+        ({"lr": math.nan}, "got nan"),
+        ({"lr": "fast"}, "a number or a schedule of the step, got 'fast'"),
+        ({"weight_decay": -0.1}, r"not negative, got -0\.1"),
+        ({"weight_decay": math.inf}, "got inf"),
+        ({"weight_decay": None}, "must be a number, and not negative, got None"),
         ({"momentum": 1.0}, r"\[0, 1\), got 1\.0"),
         ({"momentum": -0.1}, r"\[0, 1\), got -0\.1"),
         ({"momentum": 0.0, "nesterov": True}, "nesterov"),
     ],
 )
-def test_settings_that_cannot_work_are_refused(settings: dict[str, float], message: str) -> None:
+def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        SGD(**settings)  # type: ignore[arg-type]
+        SGD(**settings)
 
 
 @pytest.mark.parametrize(("settings", "message"), [({"lr": 0.0}, "got 0"), ({"betas": (0.9, 1.0)}, "betas")])
 def test_settings_of_adamw_that_cannot_work_are_refused(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         AdamW(**settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given", [Static(0.1), [Static(0.1)]])
+def test_methods_that_are_no_tuple_are_refused(given: Any) -> None:
+    with pytest.raises(ValueError, match=r"methods is .*Static.*: give a tuple"):
+        Recipe("lenet-300-100", 8, given)
 
 
 @pytest.mark.parametrize("given", ["sgd", torch.optim.SGD])
