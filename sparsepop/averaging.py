@@ -135,6 +135,12 @@ def recalibrate_member(member: Member, data: Batches, batches: int, seed: int = 
     member.train_flops += member.forward_flops * recipe.batch * batches
 
 
+def has_stale_statistics(member: Member, since: int | None) -> bool:
+    """Whether running statistics are still, for the most part, of the network before step `since`, with which
+    it was changed at once (None: never)."""
+    return since is not None and member.step - since < STALE
+
+
 @contextmanager
 def fresh_statistics(member: Member, data: Batches) -> Iterator[None]:
     """As long as it lasts, `member` with BatchNorm statistics of the network that it is now, for scoring it;

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from sparsepop.averaging import STALE
+from sparsepop.averaging import has_stale_statistics
 from sparsepop.budgets import check_density, check_scope
 from sparsepop.masks import Masks, spare_largest, top_masks
 from sparsepop.methods.base import Method
@@ -53,8 +53,7 @@ class Cut(Method):
             self._cut(member)
 
     def outdates(self, member: Member) -> bool:
-        cut = member.memory_of(self).get("step")
-        return cut is not None and member.step - cut < STALE
+        return has_stale_statistics(member, member.memory_of(self).get("step"))
 
     def _cut(self, member: Member) -> None:
         found: list[int] = []

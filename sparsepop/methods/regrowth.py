@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from sparsepop.averaging import FRESH, STALE, recalibrate_member
+from sparsepop.averaging import FRESH, has_stale_statistics, recalibrate_member
 from sparsepop.budgets import check_density, check_scope
 from sparsepop.masks import Masks, top_mask
 from sparsepop.methods.base import Batches
@@ -113,8 +113,7 @@ def finish(method: GrowPrune | PartitionGrow, member: Member, data: Batches) -> 
 
 def outdates(method: GrowPrune | PartitionGrow, member: Member) -> bool:
     """The hook of the same name: pruned at once to a fraction, a few steps ago at most."""
-    pruned = member.memory_of(method).get("pruned")
-    return pruned is not None and member.step - pruned < STALE
+    return has_stale_statistics(member, member.memory_of(method).get("pruned"))
 
 
 def measure(method: GrowPrune | PartitionGrow, member: Member) -> Mapping[str, float]:

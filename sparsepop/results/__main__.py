@@ -42,10 +42,9 @@ def _print(storage: Storage, table: str | None, rows: int) -> None:
     console = Console(width=None if sys.stdout.isatty() else _WIDE)
     if table is None:
         print_summary(storage, console)
-    elif table == LEADERBOARD:
-        console.print(rich_table(leaderboard(storage), title=f"leaderboard of {storage}"))
-    else:
-        console.print(rich_table(read(storage, table).tail(rows), title=f"{table} of {storage}"))
+        return
+    frame = leaderboard(storage) if table == LEADERBOARD else read(storage, table).tail(rows)
+    console.print(rich_table(frame, title=f"{table} of {storage}"))
 
 
 def _parser() -> argparse.ArgumentParser:
