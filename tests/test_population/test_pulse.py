@@ -68,7 +68,7 @@ def test_a_notice_is_asked_for_seldom_and_acted_on_until_all_is_saved() -> None:
         step += 1
     watched.stop()
     assert len(asked) == 3
-    assert asked[1] - asked[0] >= 1.0
+    assert asked[1] - asked[0] > 0.9  # the pulse reads its clock before it asks
     assert saved == [2, 3]
     assert step > 10
 
