@@ -12,13 +12,12 @@ from torch import Tensor, nn
 from sparsepop.kinds import BATCH_NORMS
 from sparsepop.masks import spare_largest, top_mask, top_masks
 from sparsepop.ranks import unsynchronised
-from sparsepop.search.merged import AVERAGES, SCOPES
+from sparsepop.search.merged import AVERAGES, FRESH, SCOPES
 
 if TYPE_CHECKING:
     from sparsepop.member import Member
     from sparsepop.methods.base import Batches
 
-FRESH = 16  # batches that statistics are taken from where nobody says
 STALE = 32  # steps after which a running average (momentum 0.1) has all but 3% of the network that it is of
 
 

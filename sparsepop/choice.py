@@ -56,7 +56,7 @@ def finite(tickets: Sequence[Ticket], tell: Tell) -> list[Ticket]:
     kept = [ticket for ticket in tickets if ticket.finite]
     if not kept:
         raise ValueError(
-            f"all of the {len(tickets)} tickets have diverged: choose other members, or a --kind"
+            f"no ticket of {len(tickets)} that has not diverged: choose other members, or a --kind"
         )
     for ticket in tickets:
         if not ticket.finite:

@@ -61,7 +61,7 @@ def _list_changes(path: str, old: list[Any], new: list[Any]) -> list[tuple[str, 
     pairs = list(zip(old, new, strict=False))
     each = [_changes("", before, after) for before, after in pairs]
     shared = set(each[0]).intersection(*each) if len(each) > 1 else set()
-    found = [] if len(old) == len(new) else [(path, f"{len(old)} entries -> {len(new)} entries")]
+    found = [] if len(old) == len(new) else [(path, f"length {len(old)} -> {len(new)}")]
     for index, entries in enumerate(each):
         for inner, change in entries:
             place = "*" if (inner, change) in shared else str(index)

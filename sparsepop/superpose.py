@@ -16,7 +16,7 @@ from rich.console import Console
 
 from sparsepop.results import Writer
 from sparsepop.results.reader import nothing_yet
-from sparsepop.results.table import rich_table
+from sparsepop.results.table import counted, rich_table
 from sparsepop.storage import Storage
 
 if TYPE_CHECKING:
@@ -255,7 +255,7 @@ def _show(
 
     console = Console(width=None if sys.stdout.isatty() else _WIDE)
     count = len(rows) - len(combined)
-    console.print(rich_table(pd.DataFrame(rows), f"{count} tickets of {storage} on {split}"))
+    console.print(rich_table(pd.DataFrame(rows), f"{counted(count, 'ticket')} of {storage} on {split}"))
     for made in combined:
         told = [f"{name} {value:.4g}" for name, value in made.numbers.items() if name not in _STAGES]
         if stages := [f"{made.numbers[name]:.4g} {name}" for name in _STAGES if name in made.numbers]:

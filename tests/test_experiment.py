@@ -283,7 +283,7 @@ def test_differences_are_lines_for_people() -> None:
     ]
     assert differences(old, describe(_experiment(search=PBT(SPACE, 6)))) == [
         "search.members: 4 -> 6",
-        "starts: 4 entries -> 6 entries",
+        "starts: length 4 -> 6",
     ]
     assert differences(old, describe(_experiment(search=Sampled(SPACE, 4)))) == ["search: PBT -> Sampled"]
     assert differences({"a": 1}, {"b": "x"}) == ["a: 1 -> (absent)", "b: (absent) -> x"]

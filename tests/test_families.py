@@ -517,6 +517,15 @@ def test_a_number_out_of_range_is_refused(tmp_path: Path, row: str) -> None:
         figures.read_published(file)
 
 
+@pytest.mark.parametrize("content", [None, "", "a,b\n1,2,3\n1,2,3,4,5\n", "\0\xff"])
+def test_a_file_that_is_no_table_is_named(tmp_path: Path, content: str | None) -> None:
+    file = tmp_path / "published.csv"
+    if content is not None:
+        file.write_text(content, encoding="latin-1")
+    with pytest.raises(ValueError, match=r"published\.csv cannot be read|published\.csv has no"):
+        figures.read_published(file)
+
+
 def test_a_dead_run_stands_left_of_the_others(seeds: pd.DataFrame) -> None:
     """Density 0 has no place on a logarithmic axis."""
     dead = seeds["density"] == seeds["density"].min()

@@ -530,7 +530,7 @@ def test_a_collapse_is_told() -> None:
         (lambda given: given[:2], r"partitions \[0, 1\].*each of 0\.\.2"),
         (
             lambda given: [*given[:2], recipes(rounds=1)[2]],
-            r"more than the partition they grow \(methods.*rounds.*2 entries -> 1 entries",
+            r"more than the partition they grow \(methods.*rounds.*length 2 -> 1",
         ),
     ],
 )

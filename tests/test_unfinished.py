@@ -22,6 +22,13 @@ def draw_all(arguments: list[str]) -> int:
     return draw([*arguments, "--all"])
 
 
+def test_a_folder_of_code_is_no_experiment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "code/tickets").mkdir(parents=True)
+    for command in (results, report, draw):
+        assert command([str(tmp_path)]) == 2
+        assert "check the path" in capsys.readouterr().err
+
+
 def experiment(folder: Path, state: str) -> str:
     storage = Storage(str(folder / "mine"))
     if state == "empty":

@@ -16,9 +16,14 @@ def read_published(path: str | Path) -> pd.DataFrame:
     """The table in a CSV file: method, model, data, density (0..1), accuracy (percent), epochs and flops
     (of training, relative to the dense network's; both missing where not published), source.
 
-    Raises ValueError for a file without one of these columns, or with a density or accuracy out of range.
+    Raises ValueError for a file that is no table, lacks one of these columns, or has a density or an accuracy
+    out of range.
     """
-    frame = need(pd.read_csv(path), f"a table of published numbers in {path}", COLUMNS)
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read as a CSV file ({error}): check the path") from error
+    frame = need(table, f"a table of published numbers in {path}", COLUMNS)
     wrong = frame[~frame["density"].between(0, 1, "right") | ~frame["accuracy"].between(0, 100)]
     if len(wrong):
         raise ValueError(f"{path}, row {wrong.index[0] + 2}: densities lie in (0, 1], accuracies in 0..100")

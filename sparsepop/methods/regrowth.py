@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from sparsepop.averaging import FRESH, has_stale_statistics, recalibrate_member
+from sparsepop.averaging import has_stale_statistics, recalibrate_member
 from sparsepop.budgets import check_density, check_scope
 from sparsepop.masks import Masks, top_mask
 from sparsepop.methods.base import Batches
 from sparsepop.methods.magnitude import largest, prune
 from sparsepop.methods.static import set_random_masks
+from sparsepop.search.merged import FRESH
 
 if TYPE_CHECKING:
     from sparsepop.member import Member

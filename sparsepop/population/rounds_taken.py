@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sparsepop.member import State
-from sparsepop.merge import COLLAPSE, FAR_APART, pack, parcel, unpack
+from sparsepop.merge import COLLAPSE, FAR_APART, pack, parcel, unpack, weight_of
 from sparsepop.overlaps import overlap
 from sparsepop.population.ancestry import MIXED, handed_on
 from sparsepop.population.messages import Assignment
@@ -74,7 +74,7 @@ def take_start(trial: MemberTrial) -> bool:
     trial.lineage = handed_on(state, trial.start.member)
     trial.adopt(state, 0.0)
     trial.record_status("started")
-    trial.record_taken("start", assignment)
+    trial.record_taken("start", assignment, received=weight_of(state))
     return True
 
 

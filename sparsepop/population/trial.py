@@ -324,9 +324,11 @@ class MemberTrial:
     def event(self, kind: str, **row: Any) -> None:
         self.records.event(kind, self.generation, self.member.step, **row)
 
-    def record_taken(self, kind: str, assignment: Assignment, **row: Any) -> None:
-        """The event of a donor's state that is this member's now."""
-        numbers = {DONOR_GENERATION: assignment.donor_generation}
+    def record_taken(self, kind: str, assignment: Assignment, received: int = 0, **row: Any) -> None:
+        """The event of a donor's state that is this member's now; `received`: its bytes, if told."""
+        numbers: dict[str, Any] = {DONOR_GENERATION: assignment.donor_generation}
+        if received:
+            numbers["bytes_down"] = float(received)
         self.event(kind, donor=assignment.donor, message=assignment.reason, numbers=numbers, **row)
 
     def record_exploit(

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sparsepop.results.convert import conform, to_frame
-from sparsepop.results.schema import PARTS_KEY, SCHEMA_VERSION, SCHEMAS, ResultsError, schema_of, version_of
+from sparsepop.results.schema import PARTS_KEY, SCHEMA_VERSION, ResultsError, schema_of, version_of
 from sparsepop.storage import Storage, side_by_side
 
 Folder: TypeAlias = "str | Path | Storage"  # where an experiment lies
@@ -52,7 +52,7 @@ def nothing_yet(storage: Storage, what: str) -> str:
         )
     if storage.exists(NOTE):
         return f"{storage} holds no {what} yet: no member has started; look again in a minute"
-    inside = [name for name in storage.names() if set(storage.names(name)) & set(SCHEMAS)]
+    inside = [name for name in storage.names() if {NOTE, "members"} & set(storage.names(name))]
     hint = f"name one of the experiments in it ({', '.join(inside)})" if inside else "check the path"
     return f"{storage} holds no {what}: {hint}"
 

@@ -84,7 +84,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         *_WHO, *_WHEN, _key("layer", pa.string()), *_columns(pa.int64(), "size", "alive"), _MAP
     ),
     # Exploits, merges, superpositions, collapses, resets, restarts; overlap: of the masks before and after.
-    # Where a state was taken, numbers hold DONOR_GENERATION.
+    # Where a state was taken, numbers hold DONOR_GENERATION; of a common start, bytes_down.
     "events": _schema(
         *_WHO,
         *_WHEN,

@@ -11,6 +11,8 @@ from sparsepop.search.start import Start, member_seeds, sampled
 from sparsepop.space import FACTORS, Domain, check_factors
 
 PARTITION = "partition"
+FRESH = 16
+"""Batches that a network's BatchNorm statistics are taken from where nobody says."""
 RESTS = ("first", "mean")
 LOST = ("again", "keep")
 FINE_TUNE = ("first", "all")
@@ -41,7 +43,7 @@ class PartitionParallel:
     groups: int = 1
     space: Mapping[str, Domain] = field(default_factory=dict)
     rest: str = "first"
-    batches: int = 16
+    batches: int = FRESH
     lost: str = "again"
     fine_tune: str = "first"
     quantile: float | None = None
@@ -110,7 +112,7 @@ class SuperposeParallel:
     scope: str = "global"
     share: str = "all"
     quantile: float = 0.25
-    batches: int = 16
+    batches: int = FRESH
     accept: str = "any"
 
     def __post_init__(self) -> None:

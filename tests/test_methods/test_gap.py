@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sparsepop.averaging import FRESH, STALE, fresh_statistics, recalibrate_member
+from sparsepop.averaging import STALE, fresh_statistics, recalibrate_member
 from sparsepop.config import load
 from sparsepop.data import open_data
 from sparsepop.member import Member, Task
@@ -34,6 +34,7 @@ from sparsepop.optim import SGD
 from sparsepop.outputs import evaluate, own_part
 from sparsepop.recipe import Recipe
 from sparsepop.schedule import Cosine, Phases, Restarts
+from sparsepop.search.merged import FRESH
 from sparsepop.train import train
 from tests.cases import BATCH, TASK, Toy, go, run
 from tests.test_contract import assert_same

@@ -356,6 +356,9 @@ def test_what_is_sent_is_within_5_percent_of_the_specification(tmp_path: Path) -
         up, down = 4 * (weights[member] + others[member]), 4 * alive + total / 8 + 4 * sum(others)
         assert up <= numbers["bytes_up"] <= 1.05 * up
         assert down <= numbers["bytes_down"] <= 1.05 * down
+    (start,) = events.query("kind == 'start' and member == 1")["numbers"]
+    whole = 8 * (total + sum(others)) + 2 * total  # momentum; masks, and what was ever alive
+    assert whole <= start["bytes_down"] <= 1.001 * whole
 
 
 def test_groups_do_not_wait_for_each_other_and_all_may_fine_tune(tmp_path: Path) -> None:
