@@ -29,7 +29,7 @@ def check_average(average: str, factor: float) -> None:
         raise ValueError(f"factor, the newest ticket's share under cima, must lie in (0, 1], got {factor}")
 
 
-def check_scope(scope: str) -> None:
+def check_ranking(scope: str) -> None:
     """ValueError unless it is known how weights are ranked when an average is pruned back."""
     if scope not in SCOPES:
         raise ValueError(f"unknown scope {scope!r}: choose one of {', '.join(SCOPES)}")
@@ -81,7 +81,7 @@ def prune_back(
     equals the first in memory stay. The caller vouches that `alive` holds as many; raises ValueError where
     sum(counts) is below the number of layers.
     """
-    check_scope(scope)
+    check_ranking(scope)
     sizes = {name: weights[name].abs() for name in alive}
     if scope == "layer":
         return {name: top_mask(size, counts[name], alive[name]) for name, size in sizes.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -212,6 +212,13 @@ def sample(space: Mapping[str, Domain], rng: random.Random) -> dict[str, Any]:
     """One value for every name, whatever the order of the names in `space`."""
     drawn = {name: space[name].sample(rng) for name in sorted(space)}
     return {name: drawn[name] for name in space}
+
+
+def edges(space: Mapping[str, Domain]) -> Iterator[tuple[str, Any]]:
+    """Each hyperparameter's name with, in turn, every category and both bounds: as far as exploring goes."""
+    for name, domain in space.items():
+        for value in domain.values if isinstance(domain, Choice) else (domain.low, domain.high):
+            yield name, value
 
 
 def mutate(

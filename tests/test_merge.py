@@ -20,7 +20,7 @@ from sparsepop.masks import prunable_names
 from sparsepop.member import Member, State
 from sparsepop.merge import (
     Round,
-    agreed,
+    common_rounds,
     end_round,
     join,
     merged_parcel,
@@ -490,6 +490,12 @@ def test_the_partition_of_a_member_that_diverged_stays_as_it_was(lost: int) -> N
     assert math.isfinite(ended.merged.loss)
     assert unpack(old(lost))["reported"] == 2  # else the next report divides its losses by too many steps
     assert merged.masks.counts == merged.masks.allocate(0.1, "uniform")
+    before, now = start["masks"]["tensors"], merged.masks.tensors
+    gone, had = (
+        sum(int(each.sum()) for each in masks)
+        for masks in ([old & ~now[name] for name, old in before.items()], before.values())
+    )
+    assert ended.changed == gone / had > 0
     for part, names in enumerate(Partition(3).groups(merged.masks.shapes)):
         came_from = start if part == lost else states[part]
         for name in names:
@@ -546,7 +552,7 @@ def test_functions_made_for_each_recipe_are_no_difference() -> None:
     def made(own: int) -> Recipe:
         return replace(recipes()[own], optimizer=SGD(lr=lambda step: 0.1))
 
-    assert agreed([made(own) for own in range(3)]) == Phases.regular(2, 2)
+    assert common_rounds([made(own) for own in range(3)]) == Phases.regular(2, 2)
 
 
 def test_every_member_needs_a_seed() -> None:

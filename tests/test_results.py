@@ -599,13 +599,14 @@ def test_a_later_attempt_brings_its_own_hp(scored: Storage) -> None:
     assert board.loc[0, "exploits"] == 1
 
 
-def test_who_was_stopped_while_denser_than_those_that_ended_comes_after_them(tmp_path: Path) -> None:
+def test_who_stopped_or_failed_while_denser_than_those_that_ended_comes_after_them(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path / "asha"))
     write_member(storage, 0, {}, [0.5, 0.8], density=0.05)
     write_member(storage, 1, {}, [0.95], status="stopped", density=0.45)
     write_member(storage, 2, {}, [0.7], status="stopped", density=0.05)
     write_member(storage, 3, {}, [0.9], status="started", density=0.45)
-    assert leaderboard(storage)["member"].tolist() == [3, 0, 2, 1]
+    write_member(storage, 4, {}, [0.99], status="failed", density=0.45)
+    assert leaderboard(storage)["member"].tolist() == [3, 0, 2, 4, 1]
 
 
 def test_leaderboard_of_nobody(storage: Storage) -> None:

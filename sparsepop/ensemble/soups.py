@@ -9,7 +9,7 @@ from itertools import accumulate
 import torch
 from torch import nn
 
-from sparsepop.averaging import check_scope, has_statistics, merge, prune_back
+from sparsepop.averaging import check_ranking, has_statistics, merge, prune_back
 from sparsepop.budgets import check_density
 from sparsepop.ensemble.setting import Setting
 from sparsepop.overlaps import density_of, occurrences
@@ -49,7 +49,7 @@ def superpose(
     Zimmer et al. 2024). Raises ValueError for tickets of
     different networks, or of different densities where none is given.
     """
-    check_scope(scope)
+    check_ranking(scope)
     tickets, shares = _counted(tickets, weights)
     ticket = _mean(tickets, shares, how)
     counts = _counts(tickets, ticket.alive, density, scope)

@@ -2,7 +2,7 @@
 superposition.
 """
 
-from sparsepop.merge.agreement import agreed
+from sparsepop.merge.agreement import common_rounds
 from sparsepop.merge.combine import join, part_of
 from sparsepop.merge.owners import owners_of
 from sparsepop.merge.parcel import merged_parcel, old_parcel, pack, parcel, unpack, weight_of
@@ -15,7 +15,7 @@ __all__ = [
     "FAR_APART",
     "Round",
     "Superposition",
-    "agreed",
+    "common_rounds",
     "end_round",
     "join",
     "merged_parcel",

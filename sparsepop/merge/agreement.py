@@ -12,7 +12,7 @@ from sparsepop.recipe import Recipe
 from sparsepop.schedule import Phases
 
 
-def agreed(recipes: Sequence[Recipe]) -> Phases:
+def common_rounds(recipes: Sequence[Recipe]) -> Phases:
     """The rounds of members with these recipes; ValueError unless they grow the partitions 0, 1, ... in
     order, all that there are, and differ in nothing else.
     """

@@ -14,6 +14,7 @@ from sparsepop.merge.combine import join
 from sparsepop.merge.parcel import is_finite, merged_parcel, unpack, weight_of
 from sparsepop.methods.base import Batches
 from sparsepop.methods.partition_grow import growth_of
+from sparsepop.methods.regrowth import lost, share_lost
 from sparsepop.outputs import Score, evaluate, own_part
 from sparsepop.recipe import Recipe
 
@@ -26,9 +27,9 @@ COLLAPSED = 0.1
 class Round:
     """A round that ended with `step`: the validation accuracies of its members' networks, each with its own
     partition dense (without those that have diverged), how the combined one did before and after pruning,
-    each with BatchNorm statistics of its own, what was sent (bytes by partition; to each), the share of
-    weights that the masks have exchanged, the partitions that stayed as they were because their members had
-    diverged, and the FLOPs of the merge.
+    each with BatchNorm statistics of its own, what was sent (bytes from each who did, by partition; to each),
+    the share of weights that the masks have exchanged, the partitions that stayed as they were because their
+    members had diverged, and the FLOPs of the merge.
     """
 
     step: int
@@ -73,7 +74,7 @@ class Round:
 def end_round(
     recipe: Recipe,
     task: Task,
-    parcels: Mapping[int, State],
+    sent: Mapping[int, State],
     accuracies: Mapping[int, float],
     data: Batches,
     old: Callable[[int], State],
@@ -82,33 +83,36 @@ def end_round(
     batches: int = 0,
     device: str | torch.device = "cpu",
 ) -> tuple[Member, Round]:
-    """The merged member and what is told of the round, from what the members have sent (`parcel`), by the
+    """The merged member and what is told of the round, from what the members have `sent` (`parcel`), by the
     number of the partition that each grew: joined, pruned to the recipe's density, and with BatchNorm
     statistics taken anew over `batches` batches of `data`. `accuracies`, also by partition, are those
     members' before the merge. `old` gives the `old_parcel` of a partition, for the place of one whose member
-    has diverged: it alone would make everybody's network NaN.
+    has sent nothing, or has diverged: it alone would make everybody's network NaN.
 
     `recipe` is that of any member. No seed matters, so whoever merges comes to the same.
     """
-    diverged = tuple(part for part, each in sorted(parcels.items()) if not is_finite(each))
-    sound = {**parcels, **{part: old(part) for part in diverged}}
+    growth = growth_of(recipe)
+    sound = {part: each for part, each in sent.items() if is_finite(each)}
+    parcels = {part: sound[part] if part in sound else old(part) for part in range(growth.partition.parts)}
     member = Member.restore(
-        recipe, 0, task, join({n: unpack(each) for n, each in sound.items()}, rest), device
+        recipe, 0, task, join({n: unpack(each) for n, each in parcels.items()}, rest), device
     )
+    grown = member.memory_of(growth).get("before", {})
+    masks = {name: grown.get(name, member.masks.tensors[name]) for name in member.masks.owned}
     before = member.train_flops
     recalibrate_member(member, data, batches)  # else a good merge would be blamed for stale statistics
     dense = evaluate(member, own_part(member, data, "validation"))
-    growth_of(recipe).conclude(member)
+    growth.conclude(member)
     recalibrate_member(member, data, batches)
-    changes = [note.numbers["changed"] for note in member.take_notes() if note.kind == "prune"]
+    member.take_notes()  # of the prune, which are no single member's
     return member, Round(
         step=member.step,
-        members=tuple(each for part, each in sorted(accuracies.items()) if part not in diverged),
+        members=tuple(each for part, each in sorted(accuracies.items()) if part in sound),
         dense=dense,
         merged=evaluate(member, own_part(member, data, "validation")),
-        bytes_up=tuple(weight_of(parcels[part]) for part in sorted(parcels)),
+        bytes_up=tuple(weight_of(sent[part]) for part in sorted(sent)),
         bytes_down=weight_of(merged_parcel(member)),
-        changed=changes[0] if changes else 0.0,
+        changed=share_lost(lost(masks, member.masks.tensors)),
         flops=member.train_flops - before,
-        diverged=diverged,
+        diverged=tuple(sorted(sent.keys() - sound.keys())),
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from sparsepop.member import Member, State, Task
-from sparsepop.merge.agreement import agreed
+from sparsepop.merge.agreement import common_rounds
 from sparsepop.merge.parcel import old_parcel, parcel
 from sparsepop.merge.round import COLLAPSE, Round, end_round
 from sparsepop.methods.base import Batches
@@ -34,7 +34,7 @@ def simulate(
     the rounds; `train` takes it through the fine-tuning. What is told to the results is in its notes; its
     FLOPs are those of all members. Populations on Ray come to the same, bit for bit.
     """
-    rounds_of = agreed(recipes)
+    rounds_of = common_rounds(recipes)
     if len(seeds) != len(recipes):
         raise ValueError(f"{len(recipes)} members need as many seeds, got {len(seeds)}")
     common = _start(recipes[0], seeds[0], task, data, rounds_of, device)

@@ -47,6 +47,14 @@ def remember(memory: dict[str, Any], member: Member) -> None:
     }
 
 
+def renew(memory: dict[str, Any], member: Member, step: int) -> None:
+    """Let the ticket of `step` have `member`'s statistics, and whatever else is neither weight nor mask."""
+    ticket, state = memory["tickets"][str(step)], member.model.state_dict()
+    others = {name: state[name].detach().clone() for name in ticket["others"]}
+    # new objects: states share what they hold with their donors
+    memory["tickets"] = {**memory["tickets"], str(step): {**ticket, "others": others}}
+
+
 def remember_scores(memory: dict[str, Any], scores: Mapping[int, Score]) -> None:
     """Put what the tickets of these steps scored on validation beside them."""
     memory["metrics"] = {

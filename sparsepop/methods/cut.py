@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from sparsepop.averaging import has_stale_statistics
+from sparsepop.averaging import has_stale_statistics, recalibrate_member
 from sparsepop.budgets import check_density, check_scope
 from sparsepop.masks import Masks, spare_largest, top_masks
-from sparsepop.methods.base import Method
+from sparsepop.methods.base import Batches, Method
 from sparsepop.methods.harden import harden
+from sparsepop.search.merged import FRESH
 
 if TYPE_CHECKING:
     from sparsepop.member import Member
@@ -51,6 +52,10 @@ class Cut(Method):
         if member.step >= self.at and not memory.get("done"):
             memory["done"], memory["step"] = True, member.step
             self._cut(member)
+
+    def finish(self, member: Member, data: Batches) -> None:
+        if member.memory_of(self).get("step") == member.step:
+            recalibrate_member(member, data, FRESH)
 
     def outdates(self, member: Member) -> bool:
         return has_stale_statistics(member, member.memory_of(self).get("step"))

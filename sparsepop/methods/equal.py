@@ -39,7 +39,7 @@ def steps_to_spend(budget: float, methods: Callable[[int], Sequence[Method]]) ->
 
 def _density(methods: Sequence[Method], step: int) -> float:
     for method in methods:
-        if isinstance(method, GrowPrune) and method.partition.parts > 1 and _grows(method, step):
+        if isinstance(method, GrowPrune) and _grows(method, step):
             return method.density + (method.grown - method.density) / method.partition.parts
     promise = promised_density(methods, step)
     return 1.0 if promise is None else promise

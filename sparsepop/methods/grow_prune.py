@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from sparsepop.budgets import check_density
-from sparsepop.methods import regrowth
-from sparsepop.methods.base import Method
 from sparsepop.methods.partition import Partition
-from sparsepop.methods.regrowth import check_settings, grow, is_grown, magnitude_start, random_start
+from sparsepop.methods.regrowth import Regrowth
 from sparsepop.schedule import Phases
 
 if TYPE_CHECKING:
@@ -21,7 +19,7 @@ ORDERS = ("cyclic", "random", "layers")
 
 
 @dataclass(frozen=True)
-class GrowPrune(Method):
+class GrowPrune(Regrowth):
     """C-GaP (Ma et al. 2022, "Effective Model Sparsification by Scheduled Grow-and-Prune Methods"):
     in each of `phases` one partition is dense while the masks of the others stay; where the phase ends it is
     pruned to `density` by magnitude, in one shot. After the last phase all masks stay.
@@ -53,14 +51,8 @@ class GrowPrune(Method):
     grown: float = 1.0
     fresh: bool = True
 
-    conclude = regrowth.conclude
-    finish = regrowth.finish
-    outdates = regrowth.outdates
-    measure = regrowth.measure
-    measure_layers = regrowth.measure_layers
-
     def __post_init__(self) -> None:
-        check_settings(self.density, self.scope, self.initial)
+        self.check_settings()
         check_density(self.grown, "the grown density")
         if self.grown < self.density:
             raise ValueError(f"grown={self.grown} is below density={self.density}: nothing would grow")
@@ -70,22 +62,21 @@ class GrowPrune(Method):
     def start(self, member: Member) -> None:
         self.partition.groups(member.masks.shapes)  # refuses what cannot be cut now, not in mid-run
         if self.initial == "random":
-            random_start(member, self.density, self.scope)
+            self.random_start(member)
             return
         spared = self._next(member, 0) if self._dense_at_once() else ()
-        memory = member.memory_of(self)
-        magnitude_start(member, memory, self.density, self.scope, spared, self.grown)
+        self.magnitude_start(member, spared, self.grown)
         if spared:
             self._note(member, 0, spared)
 
     def after_backward(self, member: Member) -> None:
-        memory, phase = member.memory_of(self), self.phases.beginning(member.step)
+        phase = self.phases.beginning(member.step)
         if phase is not None:
             if member.step > 0:
                 self.conclude(member)
-            if not is_grown(memory):
+            if not self.is_grown(member):
                 names = self._next(member, phase)
-                grow(member, memory, names, self.grown)
+                self.grow(member, names, self.grown)
                 self._note(member, phase, names)
         if self.fresh and (phase is not None or member.step == self.phases.end):
             member.optimizer.state.clear()
@@ -94,9 +85,6 @@ class GrowPrune(Method):
         # "past the end": a state taken over from a member whose phases are longer
         if self.phases.ending(member.step) or member.step >= self.phases.end:
             self.conclude(member)
-
-    def needs_masks_at(self) -> int:
-        return 0
 
     def density_at(self, step: int) -> float | None:
         """`density` between phases; inside one, how much is alive is the network's affair: None, or 1 where
@@ -122,13 +110,12 @@ class GrowPrune(Method):
         if self.order == "random":
             others = [group for group in groups if group != last] or list(groups)
             return others[int(torch.randint(len(others), (), generator=generator))]
-        layers = list(member.masks.params)
+        layers = list(member.masks.owned)
         free = [name for name in layers if name not in last] or layers
         count = min(len(free), max(1, round(len(layers) / len(groups))))
         drawn = torch.randperm(len(free), generator=generator)[:count].tolist()
         return tuple(free[i] for i in sorted(drawn))
 
     def _note(self, member: Member, phase: int, names: tuple[str, ...]) -> None:
-        memory = member.memory_of(self)
-        memory["phase"], memory["last"] = phase, list(names)
-        member.note("grow", ", ".join(names), phase=phase, density=member.masks.density)
+        self.note_growth(member, phase, names)
+        member.memory_of(self)["last"] = list(names)

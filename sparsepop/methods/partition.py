@@ -70,7 +70,7 @@ def stages(names: Sequence[str]) -> list[tuple[str, ...]]:
 @lru_cache(maxsize=64)
 def cuts(weights: tuple[int, ...], parts: int) -> tuple[int, ...]:
     """Where to cut `weights` into `parts` runs, none empty: the heaviest run is as light as possible, and
-    among such cuts the sum of squares is least (ties: the later cut).
+    among such cuts the sum of squares is least (ties: the earlier cut).
     """
     sums = (0, *accumulate(weights))
     most = _lightest_maximum(weights, parts)

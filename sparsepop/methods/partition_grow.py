@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from sparsepop.methods import regrowth
-from sparsepop.methods.base import Method
 from sparsepop.methods.partition import Partition
-from sparsepop.methods.regrowth import check_settings, grow, magnitude_start, random_start
+from sparsepop.methods.regrowth import Regrowth
 from sparsepop.schedule import Phases
 
 if TYPE_CHECKING:
@@ -18,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class PartitionGrow(Method):
+class PartitionGrow(Regrowth):
     """P-GaP (Ma et al. 2022, "Effective Model Sparsification by Scheduled Grow-and-Prune Methods"), seen from
     one of `partition.parts` members: its partition number `own` is dense in every round, the masks of the
     others stay. Steps before the first round are common sparse training.
@@ -37,13 +35,8 @@ class PartitionGrow(Method):
     initial: str = "random"
     fresh: bool = True
 
-    conclude = regrowth.conclude
-    finish = regrowth.finish
-    measure = regrowth.measure
-    measure_layers = regrowth.measure_layers
-
     def __post_init__(self) -> None:
-        check_settings(self.density, self.scope, self.initial)
+        self.check_settings()
         if not 0 <= self.own < self.partition.parts:
             raise ValueError(f"own={self.own} is none of the {self.partition.parts} partitions: count from 0")
         if any(end != begin for (_, end), (begin, _) in pairwise(self.rounds.spans)):
@@ -52,9 +45,9 @@ class PartitionGrow(Method):
     def start(self, member: Member) -> None:
         self.partition.groups(member.masks.shapes)  # refuses what cannot be cut now, not in mid-run
         if self.initial == "random":
-            random_start(member, self.density, self.scope)
+            self.random_start(member)
         else:
-            magnitude_start(member, member.memory_of(self), self.density, self.scope, (), 1.0)
+            self.magnitude_start(member)
 
     def after_backward(self, member: Member) -> None:
         phase = self.rounds.beginning(member.step)
@@ -62,16 +55,11 @@ class PartitionGrow(Method):
         if phase is not None or over:
             self.conclude(member)
         if phase is not None:
-            memory = member.memory_of(self)
             names = self.partition.groups(member.masks.shapes)[self.own]
-            grow(member, memory, names)
-            memory["phase"] = phase
-            member.note("grow", ", ".join(names), phase=phase, density=member.masks.density)
+            self.grow(member, names)
+            self.note_growth(member, phase, names)
         if self.fresh and (phase is not None or member.step == self.rounds.end):
             member.optimizer.state.clear()
-
-    def needs_masks_at(self) -> int:
-        return 0
 
     def density_at(self, step: int) -> float | None:
         """`density` outside the rounds; None within one and at its end, before the merge (1 where there is

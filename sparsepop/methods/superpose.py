@@ -11,17 +11,18 @@ from torch import Tensor
 
 from sparsepop.averaging import (
     check_average,
-    check_scope,
+    check_ranking,
     merge,
     prune_back,
     recalibrate_member,
     share_of,
 )
 from sparsepop.methods.base import Batches, Method
-from sparsepop.methods.cheap import CheapTicket, recall, remember, remember_scores
+from sparsepop.methods.cheap import CheapTicket, recall, remember, remember_scores, renew
 from sparsepop.outputs import Score, evaluate, own_part
 from sparsepop.overlaps import density_of, occurrences, overlap, shared
 from sparsepop.schedule import TwoPhases
+from sparsepop.search.merged import FRESH
 
 if TYPE_CHECKING:
     from sparsepop.member import Member
@@ -62,7 +63,7 @@ class Superpose(Method):
 
     def __post_init__(self) -> None:
         check_average(self.average, self.factor)
-        check_scope(self.scope)
+        check_ranking(self.scope)
         if self.prune not in PRUNE:
             raise ValueError(f"unknown time to prune {self.prune!r}: choose one of {', '.join(PRUNE)}")
 
@@ -78,7 +79,10 @@ class Superpose(Method):
         if self.phases.cycles and self.phases.ends(member.step):
             # all ranks must remember the same ticket, statistics included
             member.ranks.share_buffers(member.model)
-            remember(member.memory_of(self), member)
+            memory = member.memory_of(self)
+            remember(memory, member)
+            if any(method.outdates(member) for method in member.recipe.methods):
+                memory["outdated"] = [*memory.get("outdated", ()), member.step]
 
     def finish(self, member: Member, data: Batches) -> None:
         if self.phases.cycles == 0:
@@ -88,6 +92,7 @@ class Superpose(Method):
         if not taken:
             member.note("superpose", f"nothing to superpose{missing}", tickets=0.0)
             return
+        self._refresh(member, data)
         scores = self._judge_tickets(member, data)
         average, stages = self._judge_averages(member, data)
         numbers = {"tickets": float(len(scores)), "best_ticket": max(scores), "mean_ticket": _mean(scores)}
@@ -150,6 +155,16 @@ class Superpose(Method):
         masks = prune_back(weights, mean.masks, member.masks.counts, self.scope)
         pruned = {name: weights[name].masked_fill(~mask, 0.0) for name, mask in masks.items()}
         return CheapTicket(mean.step, mean.state | pruned, masks)
+
+    def _refresh(self, member: Member, data: Batches) -> None:
+        """Give tickets that were taken right after a prune the statistics of the networks that they are."""
+        memory = member.memory_of(self)
+        outdated = memory.pop("outdated", ())
+        for ticket in self._alike(member):
+            if ticket.step in outdated:
+                member.model.load_state_dict(ticket.state)
+                recalibrate_member(member, data, FRESH)
+                renew(memory, member, ticket.step)
 
     def _judge_tickets(self, member: Member, data: Batches) -> list[float]:
         """Note and return every ticket's validation accuracy; the network is the last ticket afterwards."""

@@ -11,7 +11,7 @@ import torch
 
 from sparsepop.experiment import PARTITION, PartitionParallel
 from sparsepop.member import Member, State
-from sparsepop.merge import end_round, merged_parcel, old_parcel, parcel, unpack, weight_of
+from sparsepop.merge import end_round, merged_parcel, old_parcel, parcel, unpack
 from sparsepop.population.job import Job, cached_data, task_of
 from sparsepop.population.messages import Post
 from sparsepop.population.partitions import PartitionRounds
@@ -70,29 +70,24 @@ def _partitions(job: Job, merge: Merge, given: Sequence[State | None]) -> tuple[
     rounds = job.rounds
     assert isinstance(rounds, PartitionRounds)
     members = rounds.members_of(merge.group)
-    parcels = {part: _kept(job, rounds, merge, member) for part, member in _lost(members, merge)}
-    for post, sent in zip(merge.posts, given, strict=True):
-        part = members.index(post.member)
-        parcels[part] = _stored(job, rounds, post) if sent is None else sent
+    posts = {members.index(post.member): post for post in merge.posts}
+    sent = {
+        part: _stored(job, rounds, post) if each is None else each
+        for (part, post), each in zip(posts.items(), given, strict=True)
+    }
     member, ended = end_round(
         job.experiment.recipe(dict(merge.posts[0].hp)),
         task_of(job),
-        parcels,
-        {members.index(post.member): post.accuracy for post in merge.posts},
+        sent,
+        {part: post.accuracy for part, post in posts.items()},
         cached_data(job.experiment.data, job.device),
         lambda part: _kept(job, rounds, merge, members[part]),
         rest=rounds.search.rest,
         batches=rounds.search.batches,
         device=job.device,
     )
-    weights = {post.member: weight_of(parcels[members.index(post.member)]) for post in merge.posts}
+    weights = {members[part]: weight for part, weight in zip(sorted(sent), ended.bytes_up, strict=True)}
     return Outcome(ended.numbers(), weights, ended.flops), merged_parcel(member)
-
-
-def _lost(members: Sequence[int], merge: Merge) -> list[tuple[int, int]]:
-    """Partition and member of those who have not finished the round."""
-    posted = {post.member for post in merge.posts}
-    return [(part, member) for part, member in enumerate(members) if member not in posted]
 
 
 def _stored(job: Job, rounds: PartitionRounds, post: Post) -> State:

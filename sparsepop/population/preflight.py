@@ -30,7 +30,7 @@ from sparsepop.ranks import plain_norms
 from sparsepop.recipe import Recipe
 from sparsepop.results import SCHEMAS
 from sparsepop.results.reader import NOTE, description
-from sparsepop.space import Choice
+from sparsepop.space import edges
 from sparsepop.storage import Storage
 from sparsepop.tickets import check_plain_at
 
@@ -109,13 +109,12 @@ def _explored(experiment: Experiment, hp: Mapping[str, Any]) -> Iterator[Recipe]
     search = experiment.search
     if not isinstance(search, PBT | PartitionParallel) or search.quantile is None:
         return
-    for name, domain in search.space.items():
-        for value in domain.values if isinstance(domain, Choice) else (domain.low, domain.high):
-            try:
-                yield experiment.recipe({**hp, name: value})
-            except ValueError as error:
-                reason = f"an exchange may move a member to {name}={value!r}, and then: {error}"
-                raise ConfigError(f"{reason}; narrow its domain in the space") from error
+    for name, value in edges(search.space):
+        try:
+            yield experiment.recipe({**hp, name: value})
+        except ValueError as error:
+            reason = f"an exchange may move a member to {name}={value!r}, and then: {error}"
+            raise ConfigError(f"{reason}; narrow its domain in the space") from error
 
 
 def _check_harvest(experiment: Experiment, recipes: Iterable[Recipe]) -> None:

@@ -80,18 +80,19 @@ def take_start(trial: MemberTrial) -> bool:
 
 def take_merged(trial: MemberTrial, assignment: Assignment, state: State | None) -> None:
     """Go on from the merged network, or end where another member does."""
-    first, hp, shared = trial.network is None, trial.hp, None
-    masks, seconds = ({}, 0.0) if first else (trial.member.masks.tensors, trial.member.seconds)
+    late = trial.network is None  # the others went on without this member
+    hp, shared = trial.hp, None
+    masks, seconds = ({}, 0.0) if late else (trial.member.masks.tensors, trial.member.seconds)
     trial.generation, trial.hp = assignment.generation, dict(assignment.hp)
     trial.spent_flops += assignment.numbers["flops"]
     trial.ended = assignment.ends
-    if first or not assignment.ends:
+    if late or not assignment.ends:
         assert state is not None
         trial.put_away()
         trial.adopt(unpack(state), seconds)
         trial.lineage = MIXED
         shared = overlap(masks, trial.member.masks.tensors) if masks else None
-    if first:
+    if late:
         trial.record_status("started")
     _record_merge(trial, assignment, shared)
     if assignment.donor is not None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from sparsepop.experiment import Experiment, PartitionParallel, SuperposeParallel
-from sparsepop.merge import agreed
+from sparsepop.merge import common_rounds
 from sparsepop.population.partitions import PartitionRounds
 from sparsepop.population.rounds import Rounds
 from sparsepop.population.superpositions import Superpositions
 from sparsepop.recipe import Recipe
 from sparsepop.schedule import Every, Phases
+from sparsepop.space import edges
 
 _SCORES = {"validation_accuracy": "merged", "validation_loss": "merged_loss"}  # numbers of a merge
 
@@ -26,10 +28,12 @@ def rounds_of(experiment: Experiment) -> Rounds | None:
 
 
 def _partition_rounds(experiment: Experiment, search: PartitionParallel) -> PartitionRounds:
-    recipes = [experiment.recipe(dict(start.hp)) for start in experiment.starts()]
-    found = {agreed(recipes[i : i + search.parts]) for i in range(0, len(recipes), search.parts)}
+    found = {common_rounds([experiment.recipe(hp) for hp in group]) for group in _groups(experiment, search)}
     if len(found) > 1:
-        raise ValueError("the groups differ in their rounds: keep what decides them out of the space")
+        raise ValueError(
+            "the groups differ in their rounds, or may come to by exploring: keep what decides them out of "
+            "the space"
+        )
     (phases,) = found
     start, last = _in_generations(phases, experiment.generation)
     if search.quantile is None:
@@ -42,6 +46,14 @@ def _partition_rounds(experiment: Experiment, search: PartitionParallel) -> Part
     if last - start < 2:
         raise ValueError("groups are compared between rounds, and there is one alone: make it two, or more")
     return PartitionRounds(search, start, last, _SCORES[experiment.score], experiment.mode, experiment.seed)
+
+
+def _groups(experiment: Experiment, search: PartitionParallel) -> Iterator[list[dict[str, Any]]]:
+    """The members' hyperparameters by group, as they start; then the first group's as it may explore."""
+    hps = [dict(start.hp) for start in experiment.starts()]
+    yield from (hps[i : i + search.parts] for i in range(0, len(hps), search.parts))
+    for name, value in edges(search.space) if search.quantile is not None else ():
+        yield [{**hp, name: value} for hp in hps[: search.parts]]
 
 
 def _in_generations(phases: Phases, generation: int) -> tuple[int, int]:

@@ -158,9 +158,11 @@ class MemberTrial:
         recipe = self.job.experiment.recipe(dict(self.hp))
         self.network = Member.build(recipe, self.start.seed, self.task, self.job.device, self.ranks)
         self.record_status("started")
-        if self.job.rounds is not None and self.job.rounds.start == 0 and self.ranks.leads:
+        if self.job.rounds is None or self.job.rounds.start != 0:
+            return True
+        if self.ranks.leads:
             self._keep(self._snapshot(0, math.nan))  # what the others start from
-        return True
+        return self._exchange()  # which then knows that the first round has begun
 
     def _newest_state(self) -> tuple[Snapshot, bool] | None:
         """The newest state that can be read, and whether it is one from within a generation."""

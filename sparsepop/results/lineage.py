@@ -149,7 +149,7 @@ def leaderboard(experiment: Folder | Tables) -> pd.DataFrame:
     board["loss"] = newest["validation_loss"]
     # by more than rounding makes of one density in two networks
     denser = board["density"] > 1.01 * board.loc[board["status"] == "done", "density"].max()
-    board["denser"] = (board["status"] == "merged") | ((board["status"] == "stopped") & denser)
+    board["denser"] = (board["status"] == "merged") | (board["status"].isin(["stopped", "failed"]) & denser)
     order = [True, tables.description.get("mode") == "min", True]
     board = board.sort_values(["denser", "score", "loss"], ascending=order).reset_index()
     return board.assign(rank=range(1, len(board) + 1))[list(_LEADERBOARD)]

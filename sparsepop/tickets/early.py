@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from sparsepop.averaging import recalibrate_member
 from sparsepop.member import Member
 from sparsepop.methods.base import Batches
 from sparsepop.recipe import Recipe
+from sparsepop.search.merged import FRESH
 
 
 def broken_off(member: Member, data: Batches) -> Member:
@@ -17,8 +19,11 @@ def broken_off(member: Member, data: Batches) -> Member:
     state = member.state()
     state["optimizer"] = {**state["optimizer"], "buffers": {}}
     copy = Member.restore(member.recipe, member.seed, member.task, state, member.device)
+    outdated = any(method.outdates(copy) for method in copy.recipe.methods)
     for method in reversed(copy.recipe.methods):
         method.break_off(copy, data)
+    if outdated:  # as reports of the member are scored
+        recalibrate_member(copy, data, FRESH)
     return copy
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from sparsepop.averaging import fresh_statistics
+from sparsepop.averaging import fresh_statistics, recalibrate_member
 from sparsepop.budgets import allocate
 from sparsepop.masks import Masks
 from sparsepop.member import Member
@@ -22,6 +22,7 @@ from sparsepop.methods.harden import harden
 from sparsepop.optim import SGD, AdamW
 from sparsepop.outputs import evaluate, own_part
 from sparsepop.recipe import Recipe
+from sparsepop.search.merged import FRESH
 from sparsepop.train import train
 from tests.cases import BATCH, TASK, Toy, run
 from tests.test_methods.small import NAME, alive, eight, push, weights
@@ -197,6 +198,17 @@ def test_a_cut_at_the_last_step_is_the_final_density() -> None:
     *_, report = train(Member.build(recipe, 1, TASK), Toy(), every=2)
     assert report.alive == round(0.05 * report.prunable)
     assert report.test is not None
+
+
+@pytest.mark.parametrize("soft", [(), (Thresholds(1e-4),)])
+def test_a_network_that_is_cut_at_the_end_has_statistics_of_its_own(soft: tuple[Method, ...]) -> None:
+    recipe = Recipe("wrn-10-1", 2, (*soft, Cut(0.05, 2)), batch=BATCH)
+    member, plain = (Member.build(recipe, 0, TASK) for _ in range(2))
+    (report,) = train(member, Toy(), every=2)
+    run(plain, 2)
+    recalibrate_member(plain, Toy(), FRESH)
+    assert report.test == evaluate(plain, own_part(plain, Toy(), "test"))
+    assert report.train_flops == plain.train_flops
 
 
 def test_weights_grown_by_a_cut_after_hard_masks_start_at_zero() -> None:

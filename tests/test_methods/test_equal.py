@@ -8,9 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparsepop.methods import acdc, dense, gap, gmp, one_shot, rigl, static, steps_to_spend, weight_steps
+from sparsepop.methods import (
+    GrowPrune,
+    Partition,
+    acdc,
+    dense,
+    gap,
+    gmp,
+    one_shot,
+    rigl,
+    static,
+    steps_to_spend,
+    weight_steps,
+)
 from sparsepop.methods.equal import promised_density
-from sparsepop.recipe import Recipe
+from sparsepop.schedule import Phases
 
 
 def test_a_tenth_of_the_weights_trains_ten_times_as_long() -> None:
@@ -37,8 +49,7 @@ def test_a_density_that_falls_is_summed_over_its_timetable() -> None:
 def test_what_is_spent_is_within_a_hundredth_of_the_budget(budget: int, density: float) -> None:
     for methods in (partial(gmp, density), partial(acdc, density), partial(one_shot, density)):
         steps = steps_to_spend(budget, methods)
-        spent = sum(Recipe("lenet-300-100", steps, methods(steps)).density_at(step) for step in range(steps))
-        assert spent == pytest.approx(budget, rel=0.01, abs=3)
+        assert weight_steps(methods(steps), steps) == pytest.approx(budget, rel=0.01, abs=3)
 
 
 @pytest.mark.parametrize(
@@ -48,6 +59,19 @@ def test_in_a_phase_of_gap_one_of_equal_partitions_is_dense(steps: int, length: 
     """As many whole phases as there is room for before the fine-tuning, rounded as the method rounds."""
     methods = gap(0.04, steps, parts=3, length=length)
     assert weight_steps(methods, steps) == pytest.approx(0.04 * steps + 0.96 / 3 * phases * length)
+
+
+def test_a_single_partition_is_dense_from_the_first_step_of_each_phase() -> None:
+    methods = acdc(0.1, 100)
+    method = methods[0]
+    assert isinstance(method, GrowPrune)
+    dense_steps = sum(end - begin for begin, end in method.phases.spans)
+    assert weight_steps(methods, 100) == pytest.approx(dense_steps + 0.1 * (100 - dense_steps))
+
+
+def test_what_grows_in_part_counts_in_part() -> None:
+    method = GrowPrune(0.1, Partition(1), Phases.regular(10, 5), grown=0.3)
+    assert weight_steps((method,), 100) == pytest.approx(0.3 * 50 + 0.1 * 50)
 
 
 def test_less_than_one_dense_step_is_no_budget() -> None:

@@ -37,7 +37,7 @@ from sparsepop.methods import (
 )
 from sparsepop.methods.cheap import remember
 from sparsepop.optim import SGD
-from sparsepop.outputs import evaluate
+from sparsepop.outputs import evaluate, own_part
 from sparsepop.overlaps import overlap
 from sparsepop.recipe import Recipe
 from sparsepop.schedule import Linear, Milestones, Phases, Triangular, TwoPhases
@@ -189,6 +189,19 @@ def test_tickets_are_the_networks_at_the_ends() -> None:
     for step, state in zip((6, 10, 14, 18), tickets(member), strict=True):
         assert state.keys() == seen[step].keys()
         assert all(torch.equal(value, seen[step][name]) for name, value in state.items())
+
+
+def test_a_ticket_of_a_network_that_was_just_pruned_has_statistics_of_its_own() -> None:
+    """The first one is taken where the last phase of grow-and-prune ends, and is judged as a report there."""
+    recipe = recipe_of(sup_tickets(gap(0.1, 6, parts=2, length=3), PHASES), "wrn-10-1")
+    reports = list(train(member := Member.build(recipe, 0, TASK), Toy(), every=6))
+    judged = {int(each["step"]): each["accuracy"] for each in told(reports[-1], "ticket")}
+    assert judged[6] == reports[0].validation.accuracy
+    first = next(iter(superpose_of(member).tickets(member)))
+    assert first.step == 6
+    member.model.load_state_dict(first.state)
+    assert evaluate(member, own_part(member, Toy(), "validation")).accuracy == judged[6]
+    assert "outdated" not in member.memory_of(superpose_of(member))
 
 
 def test_the_unpruned_average_is_the_mean_of_all_tickets() -> None:

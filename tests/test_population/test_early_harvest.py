@@ -12,7 +12,7 @@ import torch
 from sparsepop.data import open_data
 from sparsepop.experiment import Experiment, Grid, Resources
 from sparsepop.member import Member, Task
-from sparsepop.methods import PhaseDyReLU, Thresholds, rigl
+from sparsepop.methods import Cut, GrowPrune, Method, Partition, PhaseDyReLU, Thresholds, rigl
 from sparsepop.methods.harden import harden
 from sparsepop.optim import SGD
 from sparsepop.outputs import evaluate
@@ -21,7 +21,7 @@ from sparsepop.population.places import Places
 from sparsepop.population.preflight import begin
 from sparsepop.recipe import Recipe
 from sparsepop.results import read
-from sparsepop.schedule import Linear
+from sparsepop.schedule import Linear, Phases
 from sparsepop.storage import Storage
 from sparsepop.tickets import TicketStore, load
 from sparsepop.train import train
@@ -38,9 +38,9 @@ from tests.test_population.worlds import (
 EARLY = list(range(GENERATION, STEPS, GENERATION))
 
 
-def lone(*methods: Any, harvest: Any = "generation") -> Experiment:
+def lone(*methods: Any, harvest: Any = "generation", model: str = "lenet-300-100") -> Experiment:
     """One member, which exchanges nothing."""
-    recipe = Recipe("lenet-300-100", STEPS, methods, SGD(0.1), batch=32)
+    recipe = Recipe(model, STEPS, methods, SGD(0.1), batch=32)
     settings: dict[str, Any] = {"resources": Resources(cpus=1), "harvest": harvest}
     return Experiment("lone", lambda hp: recipe, "digits", Grid({}), GENERATION, **settings)
 
@@ -134,6 +134,24 @@ def test_a_soft_network_is_judged_as_it_would_be_if_it_were_cut_now(tmp_path: Pa
     assert all(torch.equal(value, member.model.state_dict()[n]) for n, value in model.state_dict().items())
     assert row["validation_accuracy"] == evaluate(member, data.batches("validation", 500)).accuracy
     assert row["alive"] == member.masks.alive < member.masks.total
+
+
+@pytest.mark.parametrize(
+    "method",
+    [Cut(0.3, 2 * GENERATION), GrowPrune(0.3, Partition(2), Phases(((0, 3), (3, 2 * GENERATION - 1))))],
+)
+def test_a_network_that_was_just_pruned_is_kept_as_it_is_scored(tmp_path: Path, method: Method) -> None:
+    step = 2 * GENERATION
+    storage = trained(lone(method, harvest=(step,), model="wrn-10-1"), tmp_path).storage
+    (row,) = read(storage, "tickets").query(f"step == {step}").to_dict("records")
+    model, _ = load(TicketStore.of_experiment(storage).read(row["ticket"]))
+    right = [
+        model.eval()(images).argmax(1) == labels
+        for images, labels in open_data("digits").batches("validation", 500)
+    ]
+    scored = float(torch.cat(right).double().mean())
+    (reported,) = read(storage, "reports").query(f"step == {step}")["validation_accuracy"]
+    assert [scored, row["validation_accuracy"]] == pytest.approx([reported, reported])
 
 
 def test_where_the_network_is_not_plain_yet_an_event_says_so(tmp_path: Path) -> None:

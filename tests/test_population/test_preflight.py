@@ -106,6 +106,15 @@ def with_recipe(**changes: Any) -> Callable[[dict[str, Any]], Recipe]:
             ),
             "groups differ in their rounds",
         ),
+        # all groups start with as many rounds, and an exchange may change that
+        (
+            parallel(
+                lambda hp: replace(maker(rounds=hp["rounds"])(hp), steps=16),
+                PartitionParallel(2, groups=2, space={"rounds": Choice((2, 4))}, quantile=0.5),
+                seed=2,
+            ),
+            "groups differ in their rounds, or may come to by exploring",
+        ),
         (experiment(Grid({"parts": [2, 12]}), recipe=parted), "12 partitions are more than the 3 layers"),
         # nobody starts on a bound, and an exchange may move a member onto it
         (

@@ -398,26 +398,28 @@ def test_a_run_that_is_cut_anywhere_ends_as_if_it_had_not_been(
 
 @dataclass(frozen=True)
 class Stumble(Method):
-    """The process of member 1 ends at `step`, once."""
+    """The process of member `who` ends at `step`, once."""
 
     folder: str
     step: int
+    who: int
 
     def after_step(self, member: Member) -> None:
         grow, mark = member.recipe.methods[0], Path(self.folder, "stumbled")
         assert isinstance(grow, PartitionGrow)
-        if member.step == self.step and grow.own == 1 and not mark.exists():
+        if member.step == self.step and grow.own == self.who and not mark.exists():
             mark.touch()
             raise Killed
 
 
+@pytest.mark.parametrize("who", [0, 1])
 @pytest.mark.parametrize("step", [1, 3])
 @pytest.mark.parametrize("lost", ["again", "keep"])
 def test_a_member_that_is_killed_in_a_round_trains_it_again_or_its_old_partition_is_kept(
-    tmp_path: Path, lost: str, step: int
+    tmp_path: Path, lost: str, step: int, who: int
 ) -> None:
-    """One after the other: member 0 finishes the round, member 1 is killed in it, and comes back."""
-    recipe = maker("lenet-300-100", 0, 2, Stumble(str(tmp_path), step))
+    """One after the other: one member is killed in the round, which the other finishes, and comes back."""
+    recipe = maker("lenet-300-100", 0, 2, Stumble(str(tmp_path), step, who))
     search = PartitionParallel(PARTS, batches=3, lost=lost)
     world = World(parallel(recipe, search), Storage(str(tmp_path / "small")))
     starts = world.experiment.starts()
@@ -439,7 +441,7 @@ def test_a_member_that_is_killed_in_a_round_trains_it_again_or_its_old_partition
             break
     assert (killed, done) == (1, [True, True])
     events = read(world.storage, "events")
-    merges = events[(events["kind"] == "merge") & (events["member"] == 1)].sort_values("step")
+    merges = events[(events["kind"] == "merge") & (events["member"] == who)].sort_values("step")
     idle = [row["bytes_up"] == 0.0 for row in merges["numbers"]]
     if lost == "again":
         assert idle == [False, False]
