@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from numbers import Real
 
 Shapes = Mapping[str, tuple[int, ...]]
 DISTRIBUTIONS = ("uniform", "er", "erk")
+SCOPES = ("global", *DISTRIBUTIONS)
 
 
 def check_density(density: float, what: str = "density") -> float:
     """`density` itself when it lies in (0, 1]; else a ValueError that names it."""
-    if not 0.0 < density <= 1.0:
+    if isinstance(density, bool) or not isinstance(density, Real) or not 0.0 < density <= 1.0:
         raise ValueError(
-            f"{what} must lie in (0, 1], got {density}: it is the share of weights kept, 0.1 for 90% sparse"
+            f"{what} must lie in (0, 1], got {density!r}: it is the share of weights kept, 0.1 for 90% sparse"
         )
     return density
 
@@ -27,7 +29,9 @@ def check_distribution(distribution: str) -> str:
 
 def check_scope(scope: str) -> str:
     """`scope` itself when it is `global` (all layers ranked together) or a distribution; else ValueError."""
-    return scope if scope == "global" else check_distribution(scope)
+    if scope not in SCOPES:
+        raise ValueError(f"unknown scope {scope!r}: choose one of {', '.join(SCOPES)}")
+    return scope
 
 
 def kept(density: float, of: int, layers: int) -> int:

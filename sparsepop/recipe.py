@@ -65,7 +65,8 @@ class Recipe:
         if self.clip is not None and self.clip <= 0:
             raise ValueError(f"clip must be positive or None, got {self.clip}")
         if not isinstance(self.methods, tuple):
-            raise ValueError(f"methods is {self.methods!r}: give a tuple, (one,) where there is but one")
+            kind = type(self.methods).__name__
+            raise ValueError(f"methods is a {kind}: give a tuple, (one,) where there is but one")
         for method in self.methods:
             self._check_method(method)
         self._check_soft()

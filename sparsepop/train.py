@@ -171,7 +171,7 @@ def _report(member: Member, data: Batches, loss: float, lr: float) -> Report:
     recipe, masks = member.recipe, member.masks
     numbers = {name: number for method in recipe.methods for name, number in method.measure(member).items()}
     for method in recipe.methods:
-        numbers |= method.examine(member, lambda: own_part(member, data, "validation"))
+        numbers |= method.examine(member, data)
     final = member.step == recipe.steps
     return Report(
         step=member.step,

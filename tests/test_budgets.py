@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
@@ -111,9 +112,9 @@ def test_too_few_weights_for_the_layers_is_refused_with_the_remedy() -> None:
         allocate({"a": (10, 10), "b": (10, 10)}, 0.005)
 
 
-@pytest.mark.parametrize("density", [0.0, -0.1, 1.01, math.nan])
-def test_a_density_outside_its_range_is_refused(density: float) -> None:
-    with pytest.raises(ValueError, match="share of weights kept"):
+@pytest.mark.parametrize("density", [0.0, -0.1, 1.01, math.nan, "0.1", None, True])
+def test_what_is_no_density_is_refused(density: Any) -> None:
+    with pytest.raises(ValueError, match=rf"got {density!r}: it is the share of weights kept"):
         check_density(density)
     with pytest.raises(ValueError, match="share of weights kept"):
         allocate({"a": (10, 10)}, density)

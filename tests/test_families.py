@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
 from sparsepop import figures
-from sparsepop.results import leaderboard, read
+from sparsepop.results import Writer, leaderboard, read
 from sparsepop.results.lineage import Merged
 from sparsepop.storage import Storage
 from tests.populations import write_family, write_grid, write_member, write_merge, write_merged
@@ -274,7 +275,10 @@ def test_all_members_of_a_group_grow_their_parts_in_colours_of_their_own(merges:
     (first,), (second,) = (set.union(*(colours[name] for name in names)) for names in parts)
     assert first != second
     (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["partition 1", "partition 2"]
+    assert [text.get_text() for text in legend.get_texts()] == ["partition 0", "partition 1"]
+    # by who grows them, not by name
+    renamed = merges.assign(message=merges["message"].str.replace("1.weight", "stem.weight", regex=False))
+    assert list(bar_colours(figures.gap_schedule(renamed, 1))) == ["stem.weight", *parts[1]]
     assert figure.axes[0].get_title(loc="left") == "members 0, 1: layers that are dense, phases 0 to 1"
 
 
@@ -549,6 +553,26 @@ def test_costs_that_span_more_than_a_factor_of_five_are_logarithmic(
     costs = np.linspace(1e9, most * 1e9, len(seeds))
     (axes,) = figures.accuracy_flops(seeds.assign(train_flops=costs)).axes
     assert axes.get_xscale() == scale
+
+
+def test_a_network_of_ones_own_has_no_published_numbers(seeds: pd.DataFrame, tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    model = {"type": "functools.partial", "of": "mine.net", "width": 8}
+    write_member(storage, 0, {}, [0.5])
+    writer = Writer(storage, 0, 0)
+    writer.add("members", status="started", step=0, hp="{}", recipe=json.dumps({"model": model}))
+    writer.flush("again")
+    runs = figures.load_runs(storage)
+    assert runs["model"].tolist() == [json.dumps(model)]
+    assert figures.like(figures.read_published(PUBLISHED), runs).empty
+
+
+def test_ratios_that_are_nearly_one_are_not_blown_up(tables: dict[str, pd.DataFrame]) -> None:
+    layers = tables["layers"].assign(size=10_000)
+    layers["alive"] = 1000 + layers["layer"].astype("category").cat.codes.astype(int)
+    low, high = figures.remaining(layers, 1).axes[0].get_ylim()
+    assert low < 0.095
+    assert high > 0.105
 
 
 def test_runs_know_their_network_and_costs(experiment: Storage) -> None:

@@ -69,7 +69,7 @@ def test_what_is_said_below_the_table(storage: Storage) -> None:
     assert summary(storage, 80)[-4:] == [
         "alive weights: 2,510 / 50,200",
         "best: member 0, score 0.9900, test 0.9800, 2,510 of 50,200 weights alive (5.00%)",
-        "3 exploits; 40 s wall, 120 device-seconds",
+        "3 exploits; 40 s wall after start-up, 120 device-seconds",
         f"results: {storage}",
     ]
 

@@ -71,6 +71,8 @@ def _folder(where: str, home: Path) -> Path | None:
             return folder
     if where in DOWNLOADED:
         return None
+    if given.is_file():
+        raise NotADirectoryError(f"{where} is a file: give the folder of Parquet files or of class folders")
     if len(given.parts) > 1 or given.exists():
         raise FileNotFoundError(f"no data folder {where!r}: check the path")
     raise ValueError(

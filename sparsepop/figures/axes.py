@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import (
+    EngFormatter,
+    FixedLocator,
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    NullLocator,
+)
 
 from sparsepop.results.table import percent_text
 
@@ -86,6 +94,20 @@ def nines(axes: Axes, scores: pd.Series) -> None:
     axes.yaxis.set_major_locator(FixedLocator([*ticks, float(scores.max())]))
     axes.yaxis.set_major_formatter(FuncFormatter(percent))
     axes.yaxis.set_minor_locator(NullLocator())
+
+
+def shares_axis(axes: Axes, shares: pd.Series) -> None:
+    """A y axis of densities or ratios, percent: logarithmic where they span more than a factor of five, and
+    where they are nearly one not blown up until rounding looks like change.
+    """
+    low, high = float(shares.min()), float(shares.max())
+    if low > 0 and high > MANY / 2 * low:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    elif high < 1.05 * low:
+        axes.set_ylim(0.9 * low, 1.1 * high)
+    axes.yaxis.set_major_formatter(FuncFormatter(percent))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def wide_axis(axes: Axes, values: pd.Series) -> None:

@@ -9,9 +9,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
-from sparsepop.figures.axes import percent, step_axis, wide_axis
+from sparsepop.figures.axes import percent, shares_axis, step_axis, wide_axis
 from sparsepop.figures.frames import need, numbers_in, of_member, spread
 from sparsepop.figures.style import GREY, series, sheet
 
@@ -33,11 +33,7 @@ def remaining(layers: pd.DataFrame, member: int) -> Figure:
     with sheet() as figure:
         axes = figure.add_subplot()
         _lines(axes, rows, "ratio", names)
-        if (rows["ratio"] > 0).all() and rows["ratio"].max() > 5 * rows["ratio"].min():
-            axes.set_yscale("log")
-            axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axes.yaxis.set_major_formatter(FuncFormatter(percent))
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        shares_axis(axes, rows["ratio"])
         axes.set_ylabel("remaining ratio (% of the layer's weights)")
         step_axis(axes, rows["step"].max())
         axes.set_title(f"member {member}: remaining ratio by layer")

@@ -32,7 +32,8 @@ def gap_schedule(events: pd.DataFrame, member: int, reports: pd.DataFrame | None
     rows = need(of_member(events, member, what), what, ("kind", "step", "message", "numbers", "overlap"))
     need(rows[rows["kind"] == "grow"], what)
     group = _group(events, member)
-    spans = sorted(span for one in group for span in _spans(of_member(events, one, what), what))
+    spans = [span for one in group for span in _spans(of_member(events, one, what), what)]
+    spans.sort(key=lambda span: span[0])  # of one step those of the first member come first
     layers = list(dict.fromkeys(name for *_, names in spans for name in names))
     partitions = _partitions(spans)
     height = min(9.0, 1.6 + 0.2 * len(layers) + 0.3 * bool(partitions))
@@ -47,7 +48,7 @@ def gap_schedule(events: pd.DataFrame, member: int, reports: pd.DataFrame | None
         top.set_title(f"member{'s' * (len(group) > 1)} {who}: layers that are dense, phases 0 to {last}")
         if partitions:
             handles = [
-                Patch(color=color, label=f"partition {place + 1}")
+                Patch(color=color, label=f"partition {place}")
                 for place, color in enumerate(COLORS[: len(partitions)])
             ]
             figure.legend(handles=handles, loc="outside lower center", ncols=6, fontsize=8.0)

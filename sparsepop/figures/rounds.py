@@ -53,8 +53,10 @@ def rounds(events: pd.DataFrame) -> Figure:
         sent.set_ylabel("sent (MB)")
         sent.legend()
         step_axis(sent, told["step"].max())
-        taken = len({made.step for made in merges(events)})
-        scores.set_title(f"members, made one network {counted(taken, 'time')}")
+        made = merges(events)
+        groups, taken = len({each.members for each in made}), len({each.step for each in made})
+        who = f"means over {groups} groups of members" if groups > 1 else "members"
+        scores.set_title(f"{who}, made one network {counted(taken, 'time')}")
         figure.align_ylabels()
     return figure
 

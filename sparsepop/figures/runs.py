@@ -55,8 +55,12 @@ def load_all(experiments: Iterable[Folder | Tables]) -> pd.DataFrame:
 
 
 def _models(members: pd.DataFrame) -> dict[int, str]:
+    """Each member's model, a name or what a network of one's own was made of, as text."""
     known = members.dropna(subset="recipe")
-    return {row.member: json.loads(str(row.recipe)).get("model", "") for row in known.itertuples()}
+    models = {row.member: json.loads(str(row.recipe)).get("model", "") for row in known.itertuples()}
+    return {
+        member: model if isinstance(model, str) else json.dumps(model) for member, model in models.items()
+    }
 
 
 def labels(runs: pd.DataFrame) -> list[str]:

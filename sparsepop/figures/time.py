@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from sparsepop.figures.axes import MANY, accuracy_axis, percent, step_axis
+from sparsepop.figures.axes import accuracy_axis, percent, shares_axis, step_axis
 from sparsepop.figures.frames import MissingRows, need, of_member, spread
 from sparsepop.figures.style import series, sheet
 
@@ -28,9 +28,7 @@ def schedule(reports: pd.DataFrame, member: int) -> Figure:
     with sheet(6.4, 1.4 + 1.4 * count) as figure:
         panels = figure.subplots(count, 1, sharex=True)
         _line(panels[0], rows, "density", 0)
-        if rows["density"].max() > MANY / 2 * rows["density"].min():
-            panels[0].set_yscale("log")
-        panels[0].yaxis.set_major_formatter(FuncFormatter(percent))
+        shares_axis(panels[0], rows["density"])
         panels[0].set_ylabel("density\nat reports (%)")
         # no line: a rate that restarts at every report would look flat, and a triangle like another one
         _line(panels[1], rows, "lr", 1, linestyle="None", markersize=3.0)

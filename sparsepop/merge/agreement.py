@@ -19,8 +19,8 @@ def common_rounds(recipes: Sequence[Recipe]) -> Phases:
     parts = [growth_of(recipe) for recipe in recipes]
     if [part.own for part in parts] != list(range(len(parts))) or len(parts) != parts[0].partition.parts:
         raise ValueError(
-            f"recipes grow the partitions {[part.own for part in parts]}: give one for each of "
-            f"0..{parts[0].partition.parts - 1}, in order"
+            f"recipes grow the partitions {[part.own for part in parts]} of {parts[0].partition.parts}: give "
+            f"as many members as partitions, one for each of 0..{parts[0].partition.parts - 1}, in order"
         )
     for recipe in recipes:
         if found := differences(_of_nobody(recipes[0]), _of_nobody(recipe)):

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from sparsepop.member import Member
-
-Validation = Callable[[], Iterable[tuple[Tensor, Tensor]]]
 
 
 class Batches(Protocol):
@@ -82,10 +80,9 @@ class Method:
         """Numbers for single layers, by the name of the prunable weight; follows `measure`."""
         return {}
 
-    def examine(self, member: Member, validation: Validation) -> Mapping[str, float]:
-        """Numbers for the report that take images: `validation()` passes once over this rank's part of the
-        validation split (it is empty where only the numbers' names are asked for). Leaves the member as it
-        was.
+    def examine(self, member: Member, data: Batches | None) -> Mapping[str, float]:
+        """Numbers for the report that take images of `data`, never of its test split (None where only the
+        numbers' names are asked for). Leaves the member as it was.
         """
         return {}
 

@@ -52,7 +52,7 @@ class GrowPrune(Regrowth):
     fresh: bool = True
 
     def __post_init__(self) -> None:
-        self.check_settings()
+        self.check_settings(self.phases)
         check_density(self.grown, "the grown density")
         if self.grown < self.density:
             raise ValueError(f"grown={self.grown} is below density={self.density}: nothing would grow")

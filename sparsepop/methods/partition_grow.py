@@ -36,7 +36,7 @@ class PartitionGrow(Regrowth):
     fresh: bool = True
 
     def __post_init__(self) -> None:
-        self.check_settings()
+        self.check_settings(self.rounds)
         if not 0 <= self.own < self.partition.parts:
             raise ValueError(f"own={self.own} is none of the {self.partition.parts} partitions: count from 0")
         if any(end != begin for (_, end), (begin, _) in pairwise(self.rounds.spans)):

@@ -13,7 +13,9 @@ from sparsepop.budgets import check_density, check_scope
 from sparsepop.masks import Masks, top_mask
 from sparsepop.methods.base import Batches, Method
 from sparsepop.methods.magnitude import largest, prune
+from sparsepop.methods.partition import Partition
 from sparsepop.methods.static import set_random_masks
+from sparsepop.schedule import Phases
 from sparsepop.search.merged import FRESH
 
 if TYPE_CHECKING:
@@ -30,12 +32,19 @@ class Regrowth(Method):
     """
 
     density: float
+    partition: Partition
     scope: str
     initial: str
 
-    def check_settings(self) -> None:
-        """ValueError for a setting that cannot work."""
+    def check_settings(self, phases: object) -> None:
+        """ValueError for a setting that cannot work; `phases`: when layers are grown."""
         check_density(self.density)
+        for value, kind, such in (
+            (self.partition, Partition, "Partition(4)"),
+            (phases, Phases, "Phases.regular(length, count)"),
+        ):
+            if not isinstance(value, kind):
+                raise ValueError(f"{value!r} is no {kind.__name__}: give one, such as {such}")
         check_scope(self.scope)
         if self.initial not in INITIAL:
             raise ValueError(f"unknown first masks {self.initial!r}: choose one of {', '.join(INITIAL)}")

@@ -206,11 +206,10 @@ def _check_member(experiment: Experiment, recipe: Recipe, data: Data) -> int:
 
 def _measured(member: Member) -> list[str]:
     """Names of the numbers that methods report as `member` is now."""
-    # tuple() is a split without images: their names are enough
     return [
         name
         for method in member.recipe.methods
-        for name in (*method.measure(member), *method.examine(member, tuple))
+        for name in (*method.measure(member), *method.examine(member, None))
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,8 +68,18 @@ def to_bytes(values: Mapping[str, Any]) -> bytes:
 def from_bytes(data: bytes) -> dict[str, Any]:
     """What `to_bytes` wrote, on the CPU; DamagedState for other bytes. `data` runs no code."""
     with _damaged():
+        _check_sums(data)
         values: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         return values
+
+
+def _check_sums(data: bytes) -> None:
+    """DamagedState unless each file of the archive is what was written: torch stores their CRCs, and does not
+    look at them when it reads.
+    """
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        if (name := archive.testzip()) is not None:
+            raise DamagedState(f"{name} in it has another checksum than when it was written")
 
 
 @contextmanager

@@ -39,7 +39,7 @@ def tiles(
     statuses = ", ".join(f"{number} {status}" for status, number in board["status"].value_counts().items())
     spent, dense = newest["train_flops"].sum(), newest["dense_flops"].max()
     density = f"{percent_text(best['density'])} of its prunable weights alive"
-    exploits = int(board["exploits"].sum())
+    exploits, devices = int(board["exploits"].sum()), duration(board["seconds"].sum())
     merged = [("merges", str(len(made)), "rounds in which members were made one network")] if made else []
     return [
         ("best member", f"m{best['member']}", f"score {shown(best['score'], '{:.4f}'.format)}"),
@@ -52,7 +52,11 @@ def tiles(
         ("members", str(len(board)), statuses),
         ("exploits", str(exploits), "states taken over from another member"),
         *merged,
-        ("time", duration(wall_seconds(tables)), f"wall; {duration(board['seconds'].sum())} of devices"),
+        (
+            "time",
+            duration(wall_seconds(tables)),
+            f"wall after start-up; {devices} of devices",
+        ),
         ("training FLOPs", amount(spent), f"all members; dense: {amount(dense)} an input"),
     ]
 

@@ -180,13 +180,14 @@ def best_line(board: pd.DataFrame) -> str:
 
 
 def cost_line(tables: Tables, board: pd.DataFrame) -> str:
-    """How often states were taken over, and how long it all took, pauses between attempts left out."""
+    """How often states were taken over, and how long it all took, pauses between attempts and the
+    start of processes left out."""
     exploits = int(board["exploits"].sum())
     wall, device = wall_seconds(tables), float(board["seconds"].sum())
     done = [counted(exploits, "exploit")]
     if made := merges(tables.read("events")):
         done.append(counted(len(made), "merge"))
-    return f"{', '.join(done)}; {wall:,.0f} s wall, {device:,.0f} device-seconds"
+    return f"{', '.join(done)}; {wall:,.0f} s wall after start-up, {device:,.0f} device-seconds"
 
 
 def warning_lines(tables: Tables) -> list[str]:

@@ -249,7 +249,7 @@ def test_bad_values_are_refused_before_training() -> None:
         Cut(0.1, 0)
     with pytest.raises(ValueError, match=r"density must lie in \(0, 1\], got 0.0"):
         Cut(0.0, 5)
-    with pytest.raises(ValueError, match="unknown distribution 'layers'"):
+    with pytest.raises(ValueError, match="unknown scope 'layers'"):
         Cut(0.1, 5, "layers")
     with pytest.raises(ValueError, match="Cut settles at step 5, after the last step 4"):
         Recipe("lenet-300-100", 4, (Cut(0.1, 5),))

@@ -464,6 +464,8 @@ def test_the_learning_rate_restarts_with_the_phases() -> None:
         ({"order": "backwards"}, "'backwards'"),
         ({"grown": 0.05}, r"grown=0\.05 is below density=0\.1"),
         ({"grown": 1.5}, r"grown density.*1\.5"),
+        ({"partition": 2}, r"2 is no Partition: give one, such as Partition\(4\)"),
+        ({"phases": [(0, 10)]}, r"\[\(0, 10\)\] is no Phases: give one, such as Phases\.regular"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], message: str) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 
 import pytest
 import torch
-from torch import Tensor
 
 from sparsepop.data import open_data
 from sparsepop.member import Member, Task
@@ -41,13 +40,9 @@ def grown(*methods: Method) -> Member:
 def numbers(*methods: Method) -> Mapping[str, float]:
     """What `grown` reports, and its uncut validation accuracy as `uncut`."""
     data, member = open_data("digits"), grown(*methods)
-
-    def validation() -> Iterator[tuple[Tensor, Tensor]]:
-        return data.batches("validation", 500)
-
     found = {k: n for m in member.recipe.methods for k, n in m.measure(member).items()}
     for method in (*member.recipe.methods, AtDensity((1.0,))):
-        found |= method.examine(member, validation)
+        found |= method.examine(member, data)
     return {**found, "uncut": found["accuracy_at_1"]}
 
 

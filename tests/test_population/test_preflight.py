@@ -93,8 +93,11 @@ def with_recipe(**changes: Any) -> Callable[[dict[str, Any]], Recipe]:
             experiment(recipe=with_recipe(methods=(PhaseDyReLU(Linear(1.0, 0.0, 10)),)), harvest=(16, 8)),
             "no ticket after step 8: PhaseDyReLU has modules of its own in the network up to step 10",
         ),
-        (parallel(maker(), PartitionParallel(1)), r"grow the partitions \[0\]: give one for each of 0\.\.1"),
-        (parallel(lambda hp: maker()({PARTITION: 0})), r"grow the partitions \[0, 0\]: give one for each"),
+        (
+            parallel(maker(), PartitionParallel(1)),
+            r"the partitions \[0\] of 2: give.*one for each of 0\.\.1",
+        ),
+        (parallel(lambda hp: maker()({PARTITION: 0})), r"the partitions \[0, 0\] of 2: give as many"),
         (parallel(lambda hp: replace(maker()(hp), batch=16 + 16 * hp[PARTITION])), "more than the partition"),
         (parallel(lambda hp: replace(maker()(hp), methods=gmp(0.1, 8))), "needs one PartitionGrow"),
         (replace(parallel(maker()), generation=3), r"one generation of 3 steps.*\(2, 4\)"),

@@ -40,6 +40,15 @@ def test_cut_short_it_is_damaged(snapshot: Snapshot, share: float) -> None:
         decode(data[: int(share * len(data))])
 
 
+def test_a_single_other_byte_anywhere_is_damage(snapshot: Snapshot) -> None:
+    data = encode(snapshot)
+    for place in range(0, len(data), 4999):
+        changed = bytearray(data)
+        changed[place] ^= 0x10
+        with pytest.raises(DamagedState):
+            decode(bytes(changed))
+
+
 def test_another_objects_bytes_are_damaged() -> None:
     import io
 
