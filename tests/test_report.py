@@ -78,9 +78,12 @@ def test_alive_weights_are_a_column_where_members_differ(storage: Storage) -> No
     write_member(storage, 0, {"lr": 1}, [0.5], density=0.05)
     write_member(storage, 1, {"lr": 2}, [0.4], density=0.0003)
     lines = summary(storage, 80)
-    assert cells(lines, "1")[5:9] == ["5.00%", "2,510", "/", "50,200"]
-    assert cells(lines, "2")[5:9] == ["0.03%", "15", "/", "50,200"]
+    assert cells(lines, "1")[5:7] == ["5.00%", "2,510"]
+    assert cells(lines, "2")[5:7] == ["0.03%", "15"]
     assert not any("alive weights:" in line for line in lines)
+    assert "2,510 of 50,200 weights alive" in " ".join(lines)
+    write_member(storage, 2, {"lr": 3}, [0.3], density=0.05, prunable=1000, alive=50)
+    assert cells(summary(storage, 80), "3")[5:9] == ["5.00%", "50", "/", "1,000"]
 
 
 def test_a_score_of_its_own_is_a_column(storage: Storage) -> None:
@@ -107,10 +110,10 @@ def test_only_hp_is_folded(storage: Storage, width: int) -> None:
 @pytest.mark.parametrize("width", [80, 100])
 def test_large_networks_fit_beside_each_other(storage: Storage, width: int) -> None:
     for member in range(2):
-        alive: dict[str, Any] = {"alive": 1_276_352 + member, "prunable": 25_502_912}
+        alive: dict[str, Any] = {"alive": 1_276_352 + member, "prunable": 25_502_912 + member}
         write_member(storage, member, {"lr": 0.0332}, [0.9], exploits=[(100, 0, {"lr": 0.1})], **alive)
     lines = summary(storage, width)
-    assert cells(lines, "2")[6:9] == ["1,276,353", "/", "25,502,912"]
+    assert cells(lines, "2")[6:9] == ["1,276,353", "/", "25,502,913"]
     assert max(map(len, lines[:-1])) <= width
 
 

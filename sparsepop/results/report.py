@@ -17,6 +17,7 @@ from sparsepop.storage import Storage
 
 # events that somebody who is to believe the results should look at; tickets have a message where they warn
 _WARNINGS = ("collapse", "diverged", "damaged", "missing", "lost", "hung", "unsaved", "ticket")
+_ALIVE = "alive\nweights"
 _TOP, _BOTTOM, _ALL = 10, 3, 20  # rows shown of a large population, and the size up to which all are
 
 
@@ -48,7 +49,9 @@ def members_table(board: pd.DataFrame) -> Table:
     their validation accuracy.
     """
     cells = _cells(board)
-    caption = "alive weights: " + cells.pop("alive weights").iloc[0] if _same_counts(board) else None
+    caption = None
+    if _same_counts(board):
+        caption = f"alive weights: {cells.pop(_ALIVE).iloc[0]} / {board['prunable'].iloc[0]:,}"
     table = _table("members, best first", caption, list(map(str, cells)))
     rows = cells.to_dict("records")
     left_out = range(_TOP, len(rows) - _BOTTOM if len(rows) > _ALL else _TOP)
@@ -69,7 +72,8 @@ def _cells(board: pd.DataFrame) -> pd.DataFrame:
         cells["valid.\nacc."] = board["validation_accuracy"].map(_number)
     cells["test\nacc."] = board["test_accuracy"].map(_number)
     cells["density"] = board["density"].map(percent_text)
-    cells["alive weights"] = [_alive(row) for _, row in board.iterrows()]
+    total = board["prunable"].nunique() > 1  # else the best one's line tells it
+    cells[_ALIVE] = [_alive(row, total) for _, row in board.iterrows()]
     if board["exploits"].any():
         cells["exploits\n(donor)"] = [_exploits(row) for _, row in board.iterrows()]
     cells["seconds"] = board["seconds"].map(lambda seconds: _number(seconds, ",.0f"))
@@ -113,8 +117,10 @@ def _number(value: float, form: str = ".4f") -> str:
     return "-" if pd.isna(value) else format(value, form)
 
 
-def _alive(row: pd.Series) -> str:
-    return "-" if pd.isna(row["alive"]) else f"{row['alive']:,} / {row['prunable']:,}"
+def _alive(row: pd.Series, total: bool) -> str:
+    if pd.isna(row["alive"]):
+        return "-"
+    return f"{row['alive']:,}" + (f" / {row['prunable']:,}" if total else "")
 
 
 def _exploits(row: pd.Series) -> str:
