@@ -8,7 +8,6 @@ from numbers import Real
 
 Shapes = Mapping[str, tuple[int, ...]]
 DISTRIBUTIONS = ("uniform", "er", "erk")
-SCOPES = ("global", *DISTRIBUTIONS)
 
 
 def check_density(density: float, what: str = "density") -> float:
@@ -29,8 +28,8 @@ def check_distribution(distribution: str) -> str:
 
 def check_scope(scope: str) -> str:
     """`scope` itself when it is `global` (all layers ranked together) or a distribution; else ValueError."""
-    if scope not in SCOPES:
-        raise ValueError(f"unknown scope {scope!r}: choose one of {', '.join(SCOPES)}")
+    if scope != "global" and scope not in DISTRIBUTIONS:
+        raise ValueError(f"unknown scope {scope!r}: choose one of global, {', '.join(DISTRIBUTIONS)}")
     return scope
 
 

@@ -469,10 +469,13 @@ def test_a_member_that_was_cut_off_in_a_round_changes_nothing() -> None:
     assert_same(round_of(1), round_of(None))
 
 
+@pytest.mark.parametrize("scope", ["uniform", "global"])
 @pytest.mark.parametrize("lost", [0, 1])
-def test_the_partition_of_a_member_that_diverged_stays_as_it_was(lost: int) -> None:
-    """A single one would otherwise make everybody's network NaN."""
-    members = recipes()
+def test_the_partition_of_a_member_that_diverged_stays_as_it_was(lost: int, scope: str) -> None:
+    """A single one would otherwise make everybody's network NaN. (All layers ranked together, it may lose
+    weights to the others.)
+    """
+    members = recipes(scope=scope)
     start, states = Member.build(members[0], 0, TASK).state(), after_a_round(members)
     weights = states[lost]["model"]
     ruined = {name: value * math.nan for name, value in weights.items() if value.is_floating_point()}
@@ -489,7 +492,9 @@ def test_the_partition_of_a_member_that_diverged_stays_as_it_was(lost: int) -> N
     assert (ended.diverged, ended.numbers()["diverged"]) == ((lost,), 1.0)
     assert math.isfinite(ended.merged.loss)
     assert unpack(old(lost))["reported"] == 2  # else the next report divides its losses by too many steps
-    assert merged.masks.counts == merged.masks.allocate(0.1, "uniform")
+    if scope == "uniform":
+        assert merged.masks.counts == merged.masks.allocate(0.1, "uniform")
+    assert merged.masks.alive == round(0.1 * merged.masks.total)
     before, now = start["masks"]["tensors"], merged.masks.tensors
     gone, had = (
         sum(int(each.sum()) for each in masks)

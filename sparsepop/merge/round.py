@@ -98,7 +98,7 @@ def end_round(
         recipe, 0, task, join({n: unpack(each) for n, each in parcels.items()}, rest), device
     )
     grown = member.memory_of(growth).get("before", {})
-    masks = {name: grown.get(name, member.masks.tensors[name]) for name in member.masks.owned}
+    masks = {name: grown.get(name, member.masks.tensors[name]).clone() for name in member.masks.owned}
     before = member.train_flops
     recalibrate_member(member, data, batches)  # else a good merge would be blamed for stale statistics
     dense = evaluate(member, own_part(member, data, "validation"))
