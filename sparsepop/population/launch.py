@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -72,9 +74,25 @@ def cluster(address: str | None) -> Iterator[Nodes]:
         _check_reachable(address)
         ray.init(address=address, **quiet)
     try:
-        yield [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        with terminable():
+            yield [node["Resources"] for node in ray.nodes() if node["Alive"]]
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM, by which batch systems and `timeout` end a run, do what Ctrl-C does; Ray's own handler
+    would print a stack and leave.
+    """
+    if threading.current_thread() is not threading.main_thread():  # where Python takes no handlers
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
 
 
 def _start(settings: Mapping[str, Any]) -> None:

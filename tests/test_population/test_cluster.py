@@ -188,19 +188,20 @@ def test_killed_stopped_resumed_and_done(
     first.kill()
     first.communicate()
 
-    second = command.start()
-    command.reach(second, 2)
-    second.send_signal(signal.SIGINT)
-    began = time.monotonic()
-    _, errors = second.communicate(timeout=60)
-    assert time.monotonic() - began < 15
-    assert second.returncode == 130
-    assert errors.startswith("sparsepop: stopped; the same command goes on")
-    assert len(errors.splitlines()) == 1
+    for generation, sent in ((2, signal.SIGINT), (3, signal.SIGTERM)):
+        stopped = command.start()
+        command.reach(stopped, generation)
+        stopped.send_signal(sent)
+        began = time.monotonic()
+        _, errors = stopped.communicate(timeout=60)
+        assert time.monotonic() - began < 15
+        assert stopped.returncode == 130
+        assert errors.startswith("sparsepop: stopped; the same command goes on")
+        assert len(errors.splitlines()) == 1
 
-    third = command.start()
-    output, errors = third.communicate(timeout=120)
-    assert (third.returncode, errors) == (0, "")
+    last = command.start()
+    output, errors = last.communicate(timeout=120)
+    assert (last.returncode, errors) == (0, "")
     assert str(command.storage) in output
     reports = read(command.storage, "reports")
     assert sorted(zip(reports["member"], reports["step"], strict=True)) == [
@@ -210,7 +211,7 @@ def test_killed_stopped_resumed_and_done(
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(launch, "cluster", None)  # all is done: no cluster is asked for
     assert main([str(tmp_path / "config.py"), "--storage", str(tmp_path / "out")]) == 0
-    assert read(command.storage, "members", superseded=True)["attempt"].max() == 2
+    assert read(command.storage, "members", superseded=True)["attempt"].max() == 3
 
     whole = undisturbed(experiment(PBT(SPACE, members=2, quantile=0.5)), tmp_path)
     for name in ("score", "train_loss", "density", "train_flops"):
