@@ -121,7 +121,7 @@ def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
             norm.momentum = momentum
 
 
-def recalibrate_member(member: Member, data: Batches, batches: int, seed: int = 0) -> None:
+def recalibrate_member(member: Member, data: Batches, batches: int = FRESH, seed: int = 0) -> None:
     """`recalibrate` on the first `batches` training batches of `seed`, whole on every rank: whoever does it
     comes to the same. Books the forward passes.
     """
@@ -147,7 +147,7 @@ def fresh_statistics(member: Member, data: Batches) -> Iterator[None]:
     """
     buffers = [buffer for norm in _norms(member.model) for buffer in norm.buffers()]
     before, spent = [buffer.clone() for buffer in buffers], member.train_flops
-    recalibrate_member(member, data, FRESH)
+    recalibrate_member(member, data)
     member.train_flops = spent
     try:
         yield

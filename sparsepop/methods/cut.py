@@ -15,7 +15,6 @@ from sparsepop.budgets import check_density, check_scope
 from sparsepop.masks import Masks, spare_largest, top_masks
 from sparsepop.methods.base import Batches, Method
 from sparsepop.methods.harden import harden
-from sparsepop.search.merged import FRESH
 
 if TYPE_CHECKING:
     from sparsepop.member import Member
@@ -55,7 +54,7 @@ class Cut(Method):
 
     def finish(self, member: Member, data: Batches) -> None:
         if member.memory_of(self).get("step") == member.step:
-            recalibrate_member(member, data, FRESH)
+            recalibrate_member(member, data)
 
     def outdates(self, member: Member) -> bool:
         return has_stale_statistics(member, member.memory_of(self).get("step"))

@@ -16,7 +16,6 @@ from sparsepop.methods.magnitude import largest, prune
 from sparsepop.methods.partition import Partition
 from sparsepop.methods.static import set_random_masks
 from sparsepop.schedule import Phases
-from sparsepop.search.merged import FRESH
 
 if TYPE_CHECKING:
     from sparsepop.member import Member
@@ -70,7 +69,7 @@ class Regrowth(Method):
     def finish(self, member: Member, data: Batches) -> None:
         self.conclude(member)
         if member.memory_of(self).get("pruned") == member.step:
-            recalibrate_member(member, data, FRESH)
+            recalibrate_member(member, data)
 
     def conclude(self, member: Member) -> None:
         """Prune what is still grown; nothing where all is sparse."""

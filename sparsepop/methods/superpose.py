@@ -22,7 +22,6 @@ from sparsepop.methods.cheap import CheapTicket, recall, remember, remember_scor
 from sparsepop.outputs import Score, evaluate, own_part
 from sparsepop.overlaps import density_of, occurrences, overlap, shared
 from sparsepop.schedule import TwoPhases
-from sparsepop.search.merged import FRESH
 
 if TYPE_CHECKING:
     from sparsepop.member import Member
@@ -160,10 +159,10 @@ class Superpose(Method):
         """Give tickets that were taken right after a prune the statistics of the networks that they are."""
         memory = member.memory_of(self)
         outdated = memory.pop("outdated", ())
-        for ticket in self._alike(member):
+        for ticket in self._alike(member) if outdated else ():
             if ticket.step in outdated:
                 member.model.load_state_dict(ticket.state)
-                recalibrate_member(member, data, FRESH)
+                recalibrate_member(member, data)
                 renew(memory, member, ticket.step)
 
     def _judge_tickets(self, member: Member, data: Batches) -> list[float]:

@@ -6,7 +6,6 @@ from sparsepop.averaging import recalibrate_member
 from sparsepop.member import Member
 from sparsepop.methods.base import Batches
 from sparsepop.recipe import Recipe
-from sparsepop.search.merged import FRESH
 
 
 def broken_off(member: Member, data: Batches) -> Member:
@@ -23,7 +22,7 @@ def broken_off(member: Member, data: Batches) -> Member:
     for method in reversed(copy.recipe.methods):
         method.break_off(copy, data)
     if outdated:  # as reports of the member are scored
-        recalibrate_member(copy, data, FRESH)
+        recalibrate_member(copy, data)
     return copy
 
 
